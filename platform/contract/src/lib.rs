@@ -1,1 +1,11 @@
-//! Placeholder while the workspace is laid out.
+//! How the platform talks to the code inside a sandbox: the `handler` contract (docs/contract-handler.md).
+//!
+//! Owns the frame format and one connection's state: what is in flight, what was answered, when it ended. It must not know
+//! HTTP, sandboxes, caching or scheduling: it is handed a connected stream and speaks frames over it, so that the same code
+//! serves a sandbox on this machine and an agent in a pod.
+
+mod connection;
+mod frame;
+
+pub use connection::{Call, Connection, ConnectionEnd, ContractError, FunctionError, InitRequest, Invoke, LogSink, LogStream, WeakConnection};
+pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Kind};

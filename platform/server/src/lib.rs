@@ -1,1 +1,18 @@
-//! Placeholder while the workspace is laid out.
+//! The platform: gateway, scheduler, metering and everything that holds them together, in one process.
+//!
+//! Start reading at `platform::run` for what there is, and at `invoke::Invoker::invoke` for what a call goes through.
+
+mod app;
+mod async_invocations;
+pub mod cli;
+mod deploy;
+mod detached;
+pub mod gateway;
+mod invoke;
+mod logs;
+mod metering;
+pub mod platform;
+mod routing;
+mod runtimes;
+mod scheduler;
+pub mod settings;

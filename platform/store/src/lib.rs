@@ -1,1 +1,49 @@
-//! Placeholder while the workspace is laid out.
+//! Everything durable: tenants, keys, functions, idempotency, asynchronous invocations, logs and usage.
+//!
+//! Owns the schema (`migrations/`) and is the only crate that speaks SQL, to SQLite or Postgres in the same words. Its
+//! methods take and return typed values, name their resource first (`function_deploy`), are given the time by the caller,
+//! and end by a deadline. Its invariant: whatever a method does is one transaction.
+//!
+//! It must not know HTTP, sandboxes or caches, and it is never on the path of a call: the gateway answers from the
+//! snapshot that it builds from [`Store::routing_load`], and what was used arrives from the journal in batches.
+//!
+//! Where to start: [`Store`] for opening, then the file named like the resource.
+
+mod aliases;
+mod columns;
+mod deploys;
+mod error;
+mod functions;
+mod idempotency;
+mod invocations;
+mod keys;
+mod logs;
+mod routing;
+mod store;
+mod tenants;
+mod usage_append;
+mod usage_block;
+mod usage_list;
+mod usage_totals;
+mod values;
+mod versions;
+
+pub use aliases::{ALIAS_TARGETS_MAX, AliasRow, AliasTarget};
+pub use deploys::{DeployRecord, Deployed};
+pub use error::StoreError;
+pub use functions::FunctionRow;
+pub use idempotency::{
+    IdempotencyBegin, IdempotencyReservation, IdempotentRequest, StoredResponse,
+};
+pub use invocations::{
+    ClaimedInvocation, InvocationOutcome, InvocationRow, InvocationState, NewInvocation,
+};
+pub use keys::{KeyRow, NewKey};
+pub use logs::{LogCursor, LogFilter, LogLine, LogRow};
+pub use routing::RoutingRows;
+pub use store::{Backend, Store, StoreOptions};
+pub use tenants::TenantRow;
+pub use usage_append::Appended;
+pub use usage_list::{UsageCursor, UsageFilter};
+pub use usage_totals::{UsageDimension, UsageTotals};
+pub use versions::VersionRow;

@@ -1,0 +1,153 @@
+// The life of the process in order: take the socket, say BOOTED, wait for INIT, load the handler, serve.
+// Owns that order and every way in which the process ends: 0 after STOP or when the platform is gone, 1 when the contract was
+// broken, INIT failed, or the function let an error escape.
+"use strict";
+
+const { Connection } = require("./connection.cjs");
+const { describeFunction } = require("./context.cjs");
+const { guardDescriptor } = require("./descriptor_guard.cjs");
+const { errorText } = require("./errors.cjs");
+const frames = require("./frames.cjs");
+const { loadHandler } = require("./handler.cjs");
+const { INSTANCE, Logs } = require("./logs.cjs");
+const { Server } = require("./server.cjs");
+const { warmUp } = require("./warm_up.cjs");
+
+const STACK_FRAMES = 30;
+
+// Kept from before `process.exit` is replaced and before user code can touch it.
+const exit = process.exit.bind(process);
+const exitAtOnce = process.reallyExit.bind(process);
+
+/** The function called process.exit. */
+class ProcessExit extends Error {}
+ProcessExit.prototype.name = "ProcessExit";
+
+class RuntimeProcess {
+  #connection = new Connection();
+  #logs = new Logs(this.#connection);
+  #reader = new frames.FrameReader((...frame) => this.#onFrame(...frame));
+  #server = null;
+  #initStarted = false;
+  #early = []; // frames that came between INIT and READY
+  #codeDir = "";
+
+  async start() {
+    await warmUp();
+    this.#logs.install();
+    guardDescriptor();
+    process.exit = refuseExit;
+    process.on("uncaughtException", (error) => this.#die(error, "uncaughtException"));
+    process.on("unhandledRejection", (reason) => this.#die(reason, "unhandledRejection"));
+    Error.stackTraceLimit = STACK_FRAMES;
+    this.#connection.open(
+      (buffer, size) => this.#onBytes(buffer, size),
+      () => exitAtOnce(0),
+    );
+    const version = process.versions.node;
+    this.#connection.sendText(frames.BOOTED, 0, JSON.stringify({ runtime: "node", version }));
+  }
+
+  #onBytes(buffer, size) {
+    try {
+      this.#reader.feed(buffer, size);
+    } catch (error) {
+      if (!(error instanceof frames.ProtocolError)) {
+        throw error;
+      }
+      process.stderr.write(`the connection to the platform is broken: ${error.message}\n`);
+      exitAtOnce(1);
+    }
+  }
+
+  #onFrame(kind, requestId, buffer, start, end) {
+    if (kind === frames.INVOKE && this.#server !== null) {
+      this.#server.invoke(requestId, buffer, start, end);
+    } else if (kind === frames.PING) {
+      this.#connection.sendBytes(frames.PONG, requestId, Buffer.alloc(0));
+    } else if (kind === frames.INIT && !this.#initStarted) {
+      this.#initStarted = true;
+      this.#initialise(buffer.toString("utf8", start, end));
+    } else if (this.#server === null) {
+      this.#onEarlyFrame(kind, requestId, buffer, start, end);
+    } else if (kind === frames.CANCEL) {
+      this.#server.cancel(requestId);
+    } else if (kind === frames.STOP) {
+      this.#server.whenQuiet(() => exit(0));
+    } else {
+      throw new frames.ProtocolError(`unexpected frame kind 0x${kind.toString(16)}`);
+    }
+  }
+
+  #onEarlyFrame(kind, requestId, buffer, start, end) {
+    const isKnown = kind === frames.CANCEL || kind === frames.STOP || (kind === frames.INVOKE && this.#initStarted);
+    if (!isKnown) {
+      throw new frames.ProtocolError(`frame kind 0x${kind.toString(16)} before READY`);
+    }
+    if (this.#initStarted) {
+      const payload = Buffer.from(buffer.subarray(start, end));
+      this.#early.push([kind, requestId, payload, 0, payload.length]);
+    } else if (kind === frames.STOP) {
+      exit(0);
+    }
+  }
+
+  async #initialise(payload) {
+    const startedNs = process.hrtime.bigint();
+    try {
+      const settings = JSON.parse(payload);
+      this.#codeDir = settings.code_dir;
+      describeFunction(settings);
+      const handler = await loadHandler(settings);
+      this.#finishLines();
+      const initUs = (process.hrtime.bigint() - startedNs) / 1000n;
+      this.#connection.sendText(frames.READY, 0, `{"init_us":${initUs}}`);
+      this.#server = new Server(this.#connection, this.#logs, handler, this.#codeDir);
+    } catch (error) {
+      this.#failInit(error);
+    }
+    for (const frame of this.#early.splice(0)) {
+      this.#onFrame(...frame);
+    }
+  }
+
+  #failInit(error) {
+    this.#finishLines();
+    this.#connection.sendText(frames.INIT_FAILED, 0, errorText(error, this.#codeDir));
+    this.#connection.flush();
+    exitAtOnce(1);
+  }
+
+  #finishLines() {
+    if (INSTANCE.lines !== null) {
+      this.#logs.finish(INSTANCE);
+    }
+  }
+
+  /** An error that nobody caught: the state of the function is unknown, so its requests fail and the process ends. */
+  #die(error, event) {
+    if (process.listenerCount(event) > 1) {
+      // The function listens for these itself, which is how Node lets a program go on.
+      return;
+    }
+    if (this.#server === null && this.#initStarted) {
+      this.#failInit(error);
+    }
+    const { type, message, stack } = JSON.parse(errorText(error, this.#codeDir));
+    process.stderr.write(`${event}: ${stack === "" ? `${type}: ${message}` : stack}\n`);
+    this.#finishLines();
+    this.#server?.failAll(error);
+    this.#connection.flush();
+    exitAtOnce(1);
+  }
+}
+
+function refuseExit(code = process.exitCode ?? 0) {
+  throw new ProcessExit(`the function called process.exit(${code}); return from the handler, or throw, instead`);
+}
+
+function main() {
+  new RuntimeProcess().start();
+}
+
+module.exports = { main };

@@ -1,0 +1,198 @@
+// Starts the real runtime over a real socket pair at descriptor 3 and speaks frames with it: the harness of these tests.
+// Owns the platform's side of the contract as far as tests need it. Every wait is bounded by WAIT_MS.
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const WAIT_MS = 20_000;
+const BOOT = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), "boot.cjs");
+const HEADER_BYTES = 13;
+
+export const INIT = 0x01, INVOKE = 0x02, CANCEL = 0x03, STOP = 0x04, PING = 0x05;
+export const BOOTED = 0x81, READY = 0x82, INIT_FAILED = 0x83, RESULT = 0x84, ERROR = 0x85, LOG = 0x86, PONG = 0x87;
+const FROM_RUNTIME = [BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG];
+
+export function pack(kind, requestId = 0, payload = Buffer.alloc(0)) {
+  const header = Buffer.alloc(HEADER_BYTES);
+  header.writeUInt32LE(payload.length, 0);
+  header[4] = kind;
+  header.writeBigUInt64LE(BigInt(requestId), 5);
+  return Buffer.concat([header, payload]);
+}
+
+export function invokePayload(event, { deadlineMs = Date.now() + 30_000, trace = "", raw = false } = {}) {
+  const prefix = Buffer.alloc(26);
+  for (let index = 0; index < 16; index += 1) {
+    prefix[index] = index * 17;
+  }
+  prefix.writeBigUInt64LE(BigInt(deadlineMs), 16);
+  prefix.writeUInt16LE(trace.length, 24);
+  return Buffer.concat([prefix, Buffer.from(trace), raw ? event : Buffer.from(JSON.stringify(event))]);
+}
+
+function bounded(promise, what) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${WAIT_MS} ms for ${what}`)), WAIT_MS);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+async function textOf(stream) {
+  const parts = [];
+  for await (const part of stream) {
+    parts.push(part);
+  }
+  return Buffer.concat(parts);
+}
+
+/** One runtime process, at first only started; `boot`, `init` and `call` take it further. */
+export class Runtime {
+  logs = [];
+  #frames = [];
+  #received = Buffer.alloc(0);
+  #ended = false;
+  #wake = () => {};
+
+  constructor(files = {}) {
+    this.folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "raas-sdk-test-")));
+    for (const [name, text] of Object.entries(files)) {
+      fs.mkdirSync(path.dirname(path.join(this.folder, name)), { recursive: true });
+      fs.writeFileSync(path.join(this.folder, name), text);
+    }
+    // Node makes the fourth "pipe" with socketpair.
+    this.process = spawn(process.execPath, [BOOT], { stdio: ["ignore", "pipe", "pipe", "pipe"], env: { PATH: process.env.PATH } });
+    this.socket = this.process.stdio[3];
+    this.socket.on("data", (data) => this.#onData(data));
+    this.socket.on("close", () => this.#onEnd());
+    this.socket.on("error", () => this.#onEnd());
+    this.exited = new Promise((resolve) => this.process.on("exit", (code, signal) => resolve(signal ?? code)));
+    this.stdout = textOf(this.process.stdout);
+    this.stderr = textOf(this.process.stderr);
+  }
+
+  #onData(data) {
+    this.#received = Buffer.concat([this.#received, data]);
+    for (;;) {
+      const received = this.#received;
+      if (received.length < HEADER_BYTES || received.length < HEADER_BYTES + received.readUInt32LE(0)) {
+        break;
+      }
+      const end = HEADER_BYTES + received.readUInt32LE(0);
+      const kind = received[4];
+      const payload = received.subarray(HEADER_BYTES, end);
+      this.#frames.push({ kind, id: received.readBigUInt64LE(5), payload: kind === LOG || kind === PONG ? payload : JSON.parse(payload) });
+      this.#received = received.subarray(end);
+    }
+    this.#wake();
+  }
+
+  #onEnd() {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  send(...parts) {
+    this.socket.write(Buffer.concat(parts));
+  }
+
+  /** The next frame as { kind, id, payload }, or null at the end of the connection. */
+  async nextFrame() {
+    while (this.#frames.length === 0) {
+      if (this.#ended) {
+        if (this.#received.length > 0) {
+          throw new Error("the connection ended in the middle of a frame");
+        }
+        return null;
+      }
+      await bounded(new Promise((resolve) => (this.#wake = resolve)), "a frame");
+    }
+    const frame = this.#frames.shift();
+    if (!FROM_RUNTIME.includes(frame.kind)) {
+      throw new Error(`unknown kind ${frame.kind}`);
+    }
+    return frame;
+  }
+
+  /** The next frame that is not a LOG; the LOG frames before it go to `logs` as [id, stream, text]. */
+  async nextAnswer() {
+    for (;;) {
+      const frame = await this.nextFrame();
+      if (frame === null || frame.kind !== LOG) {
+        return frame;
+      }
+      this.logs.push([Number(frame.id), frame.payload[0], frame.payload.toString("utf8", 1)]);
+    }
+  }
+
+  /** Waits until a line was logged whose text contains `part`. */
+  async nextLog(part) {
+    while (!this.logs.some(([, , text]) => text.includes(part))) {
+      const frame = await this.nextFrame();
+      this.logs.push([Number(frame.id), frame.payload[0], frame.payload.toString("utf8", 1)]);
+    }
+  }
+
+  async boot() {
+    const frame = await this.nextAnswer();
+    if (frame?.kind !== BOOTED) {
+      throw new Error(`not BOOTED: ${JSON.stringify(frame)} ${await this.stderr}`);
+    }
+    return frame.payload;
+  }
+
+  async init({ handler = "main.handler", env = {} } = {}, ...more) {
+    const settings = {
+      handler, code_dir: this.folder, function_name: "tested", function_version: "7", memory_mb: 256, timeout_s: 30, concurrency: 8, env,
+    };
+    this.send(pack(INIT, 0, Buffer.from(JSON.stringify(settings))), ...more);
+    return this.nextAnswer();
+  }
+
+  async call(event, { id = 1, ...options } = {}) {
+    this.send(pack(INVOKE, id, invokePayload(event, options)));
+    const frame = await this.nextAnswer();
+    if (frame === null) {
+      throw new Error(`the runtime is gone: ${await this.stderr}`);
+    }
+    return frame;
+  }
+
+  exitStatus() {
+    return bounded(this.exited, "the exit");
+  }
+
+  async close() {
+    this.socket.destroy();
+    this.process.kill("SIGKILL");
+    await this.exitStatus();
+    fs.rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Runs `body(runtime)` with a runtime that serves `code` as main.js, or the given files. */
+export async function withRuntime(code, body, options = {}) {
+  const runtime = new Runtime(typeof code === "string" ? { "main.js": code } : code);
+  try {
+    await runtime.boot();
+    const ready = await runtime.init(options);
+    if (ready?.kind !== READY) {
+      throw new Error(`not READY: ${JSON.stringify(ready)}`);
+    }
+    await body(runtime, ready.payload);
+  } finally {
+    await runtime.close();
+  }
+}
+
+/** Runs `body(runtime)` with a runtime that has only been started. */
+export async function withStarted(files, body) {
+  const runtime = new Runtime(files);
+  try {
+    await body(runtime);
+  } finally {
+    await runtime.close();
+  }
+}

@@ -1,0 +1,139 @@
+"""The life of the process in order: take the socket, say BOOTED, wait for INIT, load the handler, serve.
+
+Owns that order and the choice of how to serve. Everything a handler is likely to import is imported here, before BOOTED,
+while the process waits in the pool and nobody waits for it.
+"""
+
+import builtins
+import faulthandler
+import gc
+import inspect
+import json
+import sys
+import traceback
+from time import perf_counter_ns
+
+from . import serve_main, serve_tasks, serve_threads
+from .connection import Connection
+from .context import describe_function
+from .errors import error_frame
+from .frames import (
+    BOOTED,
+    CANCEL,
+    INIT,
+    INIT_FAILED,
+    PING,
+    PONG,
+    READY,
+    STOP,
+    FrameReader,
+    ProtocolError,
+    frame,
+)
+from .handler import load_handler
+from .idle import receive_or_report
+from .invocation import Answerer
+from .logs import INSTANCE, Logs
+from .preload import preload
+from .process_exit import leave, stop
+
+
+def main():
+    """Runs the process; does not return."""
+    connection = Connection.take_inherited()
+    logs = Logs(connection)
+    try:
+        run(connection, logs)
+    except ProtocolError as error:
+        print(f"the connection to the platform is broken: {error}", file=sys.stderr)
+        leave(1)
+    except BaseException:
+        traceback.print_exc()
+        leave(1)
+
+
+def run(connection, logs):
+    prepare_interpreter()
+    connection.send(frame(BOOTED, 0, booted_payload()))
+    reader = FrameReader()
+    init_payload, backlog = wait_for_init(connection, reader)
+    handler, settings = initialise(connection, logs, init_payload)
+    answerer = Answerer(handler, settings["code_dir"], connection, logs)
+    concurrency = settings["concurrency"]
+    if is_async(handler):
+        serve_tasks.serve(connection, reader, backlog, answerer)
+    elif concurrency > 1:
+        serve_threads.serve(connection, reader, backlog, answerer, concurrency)
+    else:
+        serve_main.serve(connection, reader, backlog, answerer)
+
+
+def prepare_interpreter():
+    """What makes INIT and calls cheaper or clearer later on."""
+    preload()
+    # Without the `site` module (-S) these two are missing, and short functions do use them.
+    from _sitebuiltins import Quitter
+
+    for name in ("exit", "quit"):
+        if not hasattr(builtins, name):
+            setattr(builtins, name, Quitter(name, "Ctrl-D (i.e. EOF)"))
+    # A crash in native code then leaves its Python stack on the error pipe.
+    faulthandler.enable(file=2)
+    gc.collect()
+    gc.freeze()
+
+
+def booted_payload():
+    version = "{}.{}.{}".format(*sys.version_info[:3])
+    return json.dumps({"runtime": "python3", "version": version}).encode()
+
+
+def wait_for_init(connection, reader):
+    """INIT's payload, and the frames that came after it in the same read."""
+    while True:
+        frames = iter(reader.feed(receive_or_report(connection, reader)))
+        for kind, request_id, payload in frames:
+            if kind == INIT:
+                return payload, list(frames)
+            if kind == PING:
+                connection.send(frame(PONG, request_id))
+            elif kind == STOP:
+                stop()
+            elif kind != CANCEL:
+                raise ProtocolError(f"frame kind {kind:#04x} before INIT")
+
+
+def initialise(connection, logs, payload):
+    """The handler and INIT's settings, after READY was said; a failure is reported and ends the process."""
+    started_ns = perf_counter_ns()
+    code_dir = ""
+    try:
+        settings = json.loads(payload)
+        code_dir = settings["code_dir"]
+        describe_function(settings)
+        handler = load_handler(settings)
+        settings["concurrency"] = int(settings["concurrency"])
+    except BaseException as error:
+        if connection.detached:
+            raise
+        finish_lines(logs)
+        connection.send(error_frame(INIT_FAILED, 0, error, code_dir))
+        leave(1)
+    finish_lines(logs)
+    # What the modules made stays for good: collections need not look at it again.
+    gc.freeze()
+    init_us = (perf_counter_ns() - started_ns) // 1000
+    connection.send(frame(READY, 0, b'{"init_us":%d}' % init_us))
+    return handler, settings
+
+
+def finish_lines(logs):
+    if INSTANCE.lines is not None:
+        logs.finish(INSTANCE)
+
+
+def is_async(handler):
+    """Whether calling the handler gives a coroutine: an `async def`, a partial of one, an object with an async call."""
+    while hasattr(handler, "func") and hasattr(handler, "keywords"):
+        handler = handler.func
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))

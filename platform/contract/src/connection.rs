@@ -1,0 +1,513 @@
+//! One connection to one runtime: requests out, replies matched by request id, logs to a sink.
+//!
+//! A caller writes its frame straight to the socket when it can, so a warm call costs no hand-over to a writer task; what the
+//! socket does not take at once is left to the driver task, which also reads. Dropping a [`Call`] forgets the request: its late
+//! reply is ignored. The connection ends once, with one [`ConnectionEnd`], and everything in flight learns of it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::frame::{Frame, FrameError, Kind, encode};
+
+/// How much the driver reads at once, in bytes.
+const READ_CHUNK_BYTES: usize = 16 * 1024;
+
+/// The longest text kept of each field of an error that code reports, in bytes.
+const ERROR_FIELD_MAX_BYTES: usize = 64 * 1024;
+
+/// What a runtime is told once, before its first request.
+#[derive(Debug, Clone, Serialize)]
+pub struct InitRequest {
+    /// `module.function` or `module.export`.
+    pub handler: String,
+    /// Where the code is inside the sandbox.
+    pub code_dir: String,
+    /// The function's name.
+    pub function_name: String,
+    /// The version's number.
+    pub function_version: u32,
+    /// The memory limit, MiB.
+    pub memory_mb: u32,
+    /// The time limit of one request, seconds.
+    pub timeout_s: u32,
+    /// How many requests the runtime may be given at once.
+    pub concurrency: u32,
+    /// The function's environment.
+    pub env: std::collections::BTreeMap<String, String>,
+}
+
+/// One request to the code.
+#[derive(Debug, Clone, Copy)]
+pub struct Invoke<'a> {
+    /// The invocation's id, raw.
+    pub invocation_id: &'a [u8; 16],
+    /// When the answer is no longer wanted, milliseconds since the Unix epoch.
+    pub deadline_unix_ms: u64,
+    /// W3C `traceparent`, then optionally a newline and `tracestate`; at most 65,535 bytes.
+    pub trace_context: &'a str,
+    /// The event, JSON text.
+    pub event: &'a [u8],
+}
+
+/// An error that the user's code raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionError {
+    /// The exception's class.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its message.
+    #[serde(default)]
+    pub message: String,
+    /// The function's own stack, as text.
+    #[serde(default)]
+    pub stack: String,
+}
+
+impl FunctionError {
+    fn parse(payload: &[u8]) -> Result<Self, ConnectionEnd> {
+        let mut error: Self = serde_json::from_slice(payload)
+            .map_err(|_| ConnectionEnd::Broken("an error frame that is not the contract's JSON".into()))?;
+        for field in [&mut error.kind, &mut error.message, &mut error.stack] {
+            field.truncate(field.floor_char_boundary(ERROR_FIELD_MAX_BYTES));
+        }
+        Ok(error)
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionEnd {
+    /// The runtime closed the socket: its process is gone.
+    #[error("the runtime closed its connection")]
+    Closed,
+    /// The runtime sent something that the contract does not allow.
+    #[error("the runtime broke the contract: {0}")]
+    Broken(String),
+    /// The platform closed it.
+    #[error("the platform closed the connection")]
+    Dropped,
+}
+
+/// Why a request got no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContractError {
+    /// The code raised an error; the runtime goes on.
+    #[error("the code raised {}: {}", .0.kind, .0.message)]
+    Function(FunctionError),
+    /// The connection ended first. `sent` tells whether the code may have begun the work.
+    #[error("{end}")]
+    Ended {
+        /// Why.
+        end: ConnectionEnd,
+        /// Whether the request had left the platform.
+        sent: bool,
+    },
+    /// The request does not fit a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+/// Which stream a log line was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Where log lines go. Called from the driver task: must not block.
+pub trait LogSink: Send + Sync + 'static {
+    /// One line; `invocation` is absent for what was written outside any request.
+    fn line(&self, invocation: Option<[u8; 16]>, stream: LogStream, text: &str);
+}
+
+type Reply = Result<Bytes, ContractError>;
+
+struct Pending {
+    invocation_id: [u8; 16],
+    chunks: BytesMut,
+    reply: oneshot::Sender<Reply>,
+}
+
+#[derive(Default)]
+struct State {
+    next_request_id: u64,
+    pending: HashMap<u64, Pending>,
+    outbox: BytesMut,
+    end: Option<ConnectionEnd>,
+    last_invocation: Option<[u8; 16]>,
+}
+
+/// Where the runtime's start-up has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Booted,
+    Ready,
+    InitFailed(FunctionError),
+    Ended(ConnectionEnd),
+}
+
+struct Shared {
+    stream: UnixStream,
+    state: Mutex<State>,
+    /// Wakes the driver when the outbox has something that the socket did not take, or when the connection is dropped.
+    wake: Notify,
+    stage: watch::Sender<Stage>,
+    logs: Arc<dyn LogSink>,
+}
+
+/// A look at a connection that does not keep it open.
+pub struct WeakConnection(std::sync::Weak<Shared>);
+
+impl WeakConnection {
+    /// See [`Connection::current_invocation`]; `None` also once the connection is gone.
+    pub fn current_invocation(&self) -> Option<[u8; 16]> {
+        self.0.upgrade()?.current_invocation()
+    }
+}
+
+/// A cheap handle to one runtime's connection. The connection closes when the last handle is dropped.
+#[derive(Clone)]
+pub struct Connection {
+    shared: Arc<Shared>,
+    _last: Arc<CloseOnDrop>,
+}
+
+struct CloseOnDrop(Arc<Shared>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.end(ConnectionEnd::Dropped);
+        self.0.wake.notify_one();
+    }
+}
+
+impl Connection {
+    /// Takes over a connected stream and starts its driver task.
+    pub fn start(stream: UnixStream, logs: Arc<dyn LogSink>) -> Self {
+        let shared = Arc::new(Shared {
+            stream,
+            state: Mutex::new(State { next_request_id: 1, ..State::default() }),
+            wake: Notify::new(),
+            stage: watch::Sender::new(Stage::Starting),
+            logs,
+        });
+        tokio::spawn(drive(Arc::clone(&shared)));
+        Self { _last: Arc::new(CloseOnDrop(Arc::clone(&shared))), shared }
+    }
+
+    /// Waits until the interpreter is up.
+    ///
+    /// # Errors
+    /// [`ContractError::Ended`] when the runtime goes first. Cancel-safe; the caller sets the deadline.
+    pub async fn booted(&self) -> Result<(), ContractError> {
+        self.reach(|stage| matches!(stage, Stage::Booted | Stage::Ready)).await
+    }
+
+    /// Has the runtime load the user's code, and waits until its handler can be called.
+    ///
+    /// # Errors
+    /// [`ContractError::Function`] when the code does not load, [`ContractError::Ended`] when the runtime goes first.
+    pub async fn init(&self, request: &InitRequest) -> Result<(), ContractError> {
+        let payload = serde_json::to_vec(request)
+            .map_err(|error| ContractError::Ended { end: ConnectionEnd::Broken(error.to_string()), sent: false })?;
+        self.shared.send(Kind::Init, 0, &[&payload])?;
+        self.reach(|stage| matches!(stage, Stage::Ready)).await
+    }
+
+    async fn reach(&self, reached: impl Fn(&Stage) -> bool) -> Result<(), ContractError> {
+        let mut stage = self.shared.stage.subscribe();
+        let end = stage
+            .wait_for(|stage| reached(stage) || matches!(stage, Stage::InitFailed(_) | Stage::Ended(_)))
+            .await
+            .map_or(Stage::Ended(ConnectionEnd::Dropped), |stage| stage.clone());
+        match end {
+            Stage::InitFailed(error) => Err(ContractError::Function(error)),
+            Stage::Ended(end) => Err(ContractError::Ended { end, sent: true }),
+            Stage::Starting | Stage::Booted | Stage::Ready => Ok(()),
+        }
+    }
+
+    /// Sends one request. The returned future resolves with the result's JSON text.
+    ///
+    /// # Errors
+    /// At once when the connection has ended or the event does not fit a frame; nothing was sent then.
+    pub fn invoke(&self, invoke: Invoke<'_>) -> Result<Call, ContractError> {
+        let trace_context = invoke.trace_context.as_bytes();
+        let trace_length = u16::try_from(trace_context.len()).unwrap_or(0);
+        let trace_context = &trace_context[..usize::from(trace_length)];
+        let (reply, receiver) = oneshot::channel();
+        let request_id;
+        {
+            let mut state = self.shared.state.lock();
+            if let Some(end) = &state.end {
+                return Err(ContractError::Ended { end: end.clone(), sent: false });
+            }
+            request_id = state.next_request_id;
+            state.next_request_id += 1;
+            state.last_invocation = Some(*invoke.invocation_id);
+            state.pending.insert(request_id, Pending { invocation_id: *invoke.invocation_id, chunks: BytesMut::new(), reply });
+            let written = self.shared.write(
+                &mut state,
+                Kind::Invoke,
+                request_id,
+                &[invoke.invocation_id, &invoke.deadline_unix_ms.to_le_bytes(), &trace_length.to_le_bytes(), trace_context, invoke.event],
+            );
+            if let Err(error) = written {
+                state.pending.remove(&request_id);
+                return Err(error.into());
+            }
+        }
+        Ok(Call { shared: Arc::clone(&self.shared), request_id, receiver, answered: false })
+    }
+
+    /// The invocation that a line written past the contract belongs to: the one in flight, or the last one where none is;
+    /// `None` where several are, since nobody can tell.
+    pub fn current_invocation(&self) -> Option<[u8; 16]> {
+        self.shared.current_invocation()
+    }
+
+    /// A look at this connection that does not keep it open.
+    pub fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.shared))
+    }
+
+    /// Asks the runtime to finish what it has and exit. Does not wait.
+    pub fn stop(&self) {
+        // A connection that has ended needs no stopping.
+        let _ = self.shared.send(Kind::Stop, 0, &[]);
+    }
+
+    /// Waits until the connection has ended, and says why.
+    pub async fn ended(&self) -> ConnectionEnd {
+        let mut stage = self.shared.stage.subscribe();
+        let end = stage.wait_for(|stage| matches!(stage, Stage::Ended(_))).await;
+        match end.as_deref() {
+            Ok(Stage::Ended(end)) => end.clone(),
+            _ => ConnectionEnd::Dropped,
+        }
+    }
+}
+
+/// A request in flight: resolves with its result. Dropping it sends CANCEL and ignores what still comes.
+pub struct Call {
+    shared: Arc<Shared>,
+    request_id: u64,
+    receiver: oneshot::Receiver<Reply>,
+    answered: bool,
+}
+
+impl Future for Call {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        let reply = std::task::ready!(Pin::new(&mut self.receiver).poll(context));
+        self.answered = true;
+        Poll::Ready(reply.unwrap_or_else(|_| Err(self.shared.ended_error())))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let was_pending = self.shared.state.lock().pending.remove(&self.request_id).is_some();
+        if was_pending {
+            let _ = self.shared.send(Kind::Cancel, self.request_id, &[]);
+        }
+    }
+}
+
+impl Shared {
+    fn current_invocation(&self) -> Option<[u8; 16]> {
+        let state = self.state.lock();
+        match state.pending.len() {
+            0 => state.last_invocation,
+            1 => state.pending.values().next().map(|request| request.invocation_id),
+            _ => None,
+        }
+    }
+
+    fn ended_error(&self) -> ContractError {
+        let end = self.state.lock().end.clone().unwrap_or(ConnectionEnd::Dropped);
+        ContractError::Ended { end, sent: true }
+    }
+
+    fn send(&self, kind: Kind, request_id: u64, parts: &[&[u8]]) -> Result<(), ContractError> {
+        let mut state = self.state.lock();
+        if let Some(end) = &state.end {
+            return Err(ContractError::Ended { end: end.clone(), sent: false });
+        }
+        Ok(self.write(&mut state, kind, request_id, parts)?)
+    }
+
+    /// Queues a frame and writes what the socket takes now; the driver writes the rest.
+    fn write(&self, state: &mut State, kind: Kind, request_id: u64, parts: &[&[u8]]) -> Result<(), FrameError> {
+        let idle = state.outbox.is_empty();
+        encode(&mut state.outbox, kind, request_id, parts)?;
+        if idle {
+            self.flush(&mut state.outbox);
+            if !state.outbox.is_empty() {
+                self.wake.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes until the socket would block. A write error is left for the reading side to find, which hears of it too.
+    fn flush(&self, outbox: &mut BytesMut) {
+        while !outbox.is_empty() {
+            match self.stream.try_write(outbox) {
+                Ok(written) => outbox.advance(written),
+                Err(_) => return,
+            }
+        }
+        // A buffer that once held a 6 MiB event is not kept for ever.
+        if outbox.capacity() > 4 * READ_CHUNK_BYTES {
+            *outbox = BytesMut::new();
+        }
+    }
+
+    fn end(&self, end: ConnectionEnd) {
+        let pending = {
+            let mut state = self.state.lock();
+            if state.end.is_some() {
+                return;
+            }
+            state.end = Some(end.clone());
+            state.outbox = BytesMut::new();
+            std::mem::take(&mut state.pending)
+        };
+        for request in pending.into_values() {
+            let _ = request.reply.send(Err(ContractError::Ended { end: end.clone(), sent: true }));
+        }
+        self.stage.send_replace(Stage::Ended(end));
+    }
+
+    fn receive(&self, frame: Frame) -> Result<(), ConnectionEnd> {
+        match frame.kind {
+            Kind::Booted => self.advance(Stage::Booted, |stage| *stage == Stage::Starting),
+            Kind::Ready => self.advance(Stage::Ready, |stage| *stage == Stage::Booted),
+            Kind::InitFailed => {
+                let error = FunctionError::parse(&frame.payload)?;
+                self.advance(Stage::InitFailed(error), |stage| *stage == Stage::Booted)
+            }
+            Kind::Result => {
+                if let Some(request) = self.state.lock().pending.remove(&frame.request_id) {
+                    let mut body = request.chunks;
+                    let body = if body.is_empty() {
+                        frame.payload
+                    } else {
+                        body.extend_from_slice(&frame.payload);
+                        body.freeze()
+                    };
+                    let _ = request.reply.send(Ok(body));
+                }
+                Ok(())
+            }
+            Kind::Error => {
+                let error = FunctionError::parse(&frame.payload)?;
+                if let Some(request) = self.state.lock().pending.remove(&frame.request_id) {
+                    let _ = request.reply.send(Err(ContractError::Function(error)));
+                }
+                Ok(())
+            }
+            Kind::Chunk => {
+                let mut state = self.state.lock();
+                if let Some(request) = state.pending.get_mut(&frame.request_id) {
+                    if request.chunks.len() + frame.payload.len() > crate::FRAME_PAYLOAD_MAX {
+                        return Err(ConnectionEnd::Broken("a streamed result over the limit".into()));
+                    }
+                    request.chunks.extend_from_slice(&frame.payload);
+                }
+                Ok(())
+            }
+            Kind::Log => self.receive_log(&frame),
+            Kind::Pong => Ok(()),
+            Kind::Init | Kind::Invoke | Kind::Cancel | Kind::Stop | Kind::Ping => {
+                Err(ConnectionEnd::Broken(format!("a {:?} frame from the runtime", frame.kind)))
+            }
+        }
+    }
+
+    fn receive_log(&self, frame: &Frame) -> Result<(), ConnectionEnd> {
+        let Some((&stream, text)) = frame.payload.split_first() else {
+            return Err(ConnectionEnd::Broken("an empty log frame".into()));
+        };
+        let stream = match stream {
+            1 => LogStream::Stdout,
+            2 => LogStream::Stderr,
+            _ => return Err(ConnectionEnd::Broken("a log frame for an unknown stream".into())),
+        };
+        let invocation = self.state.lock().pending.get(&frame.request_id).map(|request| request.invocation_id);
+        self.logs.line(invocation, stream, &String::from_utf8_lossy(text));
+        Ok(())
+    }
+
+    fn advance(&self, to: Stage, from: impl Fn(&Stage) -> bool) -> Result<(), ConnectionEnd> {
+        let advanced = self.stage.send_if_modified(|stage| {
+            let allowed = from(stage);
+            if allowed {
+                *stage = to.clone();
+            }
+            allowed
+        });
+        if advanced { Ok(()) } else { Err(ConnectionEnd::Broken("a start-up frame out of turn".into())) }
+    }
+}
+
+/// The connection's one task: reads frames, and writes what callers could not.
+async fn drive(shared: Arc<Shared>) {
+    let mut buffer = BytesMut::with_capacity(READ_CHUNK_BYTES);
+    let end = loop {
+        let interest = {
+            let mut state = shared.state.lock();
+            if state.end.is_some() {
+                return;
+            }
+            shared.flush(&mut state.outbox);
+            if state.outbox.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE }
+        };
+        tokio::select! {
+            ready = shared.stream.ready(interest) => {
+                if ready.is_err() {
+                    break ConnectionEnd::Closed;
+                }
+            }
+            () = shared.wake.notified() => continue,
+        }
+        if let Err(end) = read_frames(&shared, &mut buffer) {
+            break end;
+        }
+    };
+    shared.end(end);
+}
+
+/// Reads and handles all that has arrived.
+fn read_frames(shared: &Shared, buffer: &mut BytesMut) -> Result<(), ConnectionEnd> {
+    loop {
+        buffer.reserve(READ_CHUNK_BYTES);
+        match shared.stream.try_read_buf(buffer) {
+            Ok(0) => return Err(ConnectionEnd::Closed),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => return Err(ConnectionEnd::Closed),
+        }
+        while let Some(frame) = Frame::decode(buffer).map_err(|error| ConnectionEnd::Broken(error.to_string()))? {
+            shared.receive(frame)?;
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The parts of a running platform, as the gateway sees them, and the few changes that touch several of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId};
+use raas_store::{AliasRow, FunctionRow, Store, StoreError, VersionRow};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::deploy::Deployer;
+use crate::invoke::{Admission, Invoker};
+use crate::logs::LogWriter;
+use crate::routing::{AliasRoute, FunctionDefinition, Routing, Scope, Scopes, VersionDefinition};
+
+/// Rows read at a time when all of a function's versions are wanted.
+const VERSIONS_PER_READ: u32 = 100;
+
+/// A running platform.
+pub struct App {
+    /// What the data path knows.
+    pub routing: Routing,
+    /// Answers calls.
+    pub invoker: Arc<Invoker>,
+    /// Bounds calls.
+    pub admission: Admission,
+    /// What is durable. Never on the data path.
+    pub store: Arc<Store>,
+    /// Makes versions of uploads.
+    pub deployer: Deployer,
+    /// Functions' log lines.
+    pub logs: LogWriter,
+    /// What calls cost.
+    pub prices: PriceList,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Wakes the workers of asynchronous invocations.
+    pub async_wake: Notify,
+    /// Cancelled when the platform begins to stop.
+    pub stop: CancellationToken,
+}
+
+impl App {
+    /// Brings the snapshot up to the database: everything, at start.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn load_routing(&self) -> Result<(), StoreError> {
+        let rows = self.store.routing_load().await?;
+        self.set_keys(rows.keys);
+        let mut versions: HashMap<FunctionId, Vec<VersionRow>> = HashMap::new();
+        for version in rows.versions {
+            versions.entry(version.function).or_default().push(version);
+        }
+        let mut aliases: HashMap<FunctionId, Vec<AliasRow>> = HashMap::new();
+        for alias in rows.aliases {
+            aliases.entry(alias.function).or_default().push(alias);
+        }
+        let definitions = rows
+            .functions
+            .into_iter()
+            .map(|function| {
+                let id = function.id;
+                self.definition(function, versions.remove(&id).unwrap_or_default(), aliases.remove(&id).unwrap_or_default())
+            })
+            .collect();
+        self.routing.set_functions(definitions);
+        Ok(())
+    }
+
+    /// Brings the snapshot's keys up to the database: at once after a key was made or revoked.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn reload_keys(&self) -> Result<(), StoreError> {
+        self.set_keys(self.store.key_list_active().await?);
+        Ok(())
+    }
+
+    /// Brings one function in the snapshot up to the database.
+    ///
+    /// # Errors
+    /// The function is gone, or the database does not answer.
+    pub async fn reload_function(&self, tenant: TenantId, name: &FunctionName) -> Result<(), StoreError> {
+        let function = self.store.function_get(tenant, name).await?;
+        let mut versions = Vec::new();
+        let mut before = None;
+        loop {
+            let rows = self.store.version_list(tenant, name, VERSIONS_PER_READ, before).await?;
+            before = rows.last().map(|row| row.number);
+            let last = rows.len() < VERSIONS_PER_READ as usize;
+            versions.extend(rows);
+            if last {
+                break;
+            }
+        }
+        let aliases = self.store.alias_list(tenant, name).await?;
+        self.routing.set_functions(vec![self.definition(function, versions, aliases)]);
+        Ok(())
+    }
+
+    fn set_keys(&self, rows: Vec<raas_store::KeyRow>) {
+        self.routing.set_keys(rows.into_iter().filter_map(|row| {
+            let mut hash = [0u8; 32];
+            if hex::decode_to_slice(&row.hash, &mut hash).is_err() {
+                tracing::error!(key.id = %row.id, "a stored key's hash cannot be read; the key does not work");
+                return None;
+            }
+            let scopes: Vec<_> = row.scopes.iter().filter_map(|name| Scope::parse(name)).collect();
+            Some((hash, row.id, row.tenant, Scopes::of(&scopes)))
+        }));
+    }
+
+    fn definition(&self, function: FunctionRow, versions: Vec<VersionRow>, aliases: Vec<AliasRow>) -> FunctionDefinition {
+        let versions = versions
+            .into_iter()
+            .filter_map(|row| {
+                let Ok(digest) = row.digest.parse() else {
+                    tracing::error!(function.id = %function.id, version = row.number, "a stored version's digest cannot be read; the version is not routed");
+                    return None;
+                };
+                let code_dir = self.deployer.image_dir(&row.code_digest, row.manifest.runtime);
+                Some(VersionDefinition { number: row.number, digest, manifest: Arc::new(row.manifest), code_dir })
+            })
+            .collect();
+        let aliases = aliases
+            .into_iter()
+            .map(|row| {
+                let targets = row.targets.iter().map(|target| (target.version, target.weight)).collect();
+                (row.name, AliasRoute { targets })
+            })
+            .collect::<BTreeMap<_, _>>();
+        FunctionDefinition { id: function.id, tenant: function.tenant, name: function.name.to_string(), versions, aliases }
+    }
+}

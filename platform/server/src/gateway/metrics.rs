@@ -1,0 +1,97 @@
+//! `GET /metrics`: the platform's figures for Prometheus. No tenant's names are in them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use raas_core::ServedBy;
+
+use super::problem::Problem;
+use crate::app::App;
+use crate::scheduler::RuntimeKind;
+
+/// The platform's figures, in the OpenMetrics text format.
+#[utoipa::path(get, path = "/metrics", tag = "operation", operation_id = "metrics", security(()), responses((status = 200, body = String)))]
+pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let mut text = String::new();
+    if let Err(error) = encode(&mut text, &gather(&app)) {
+        return Problem::internal(&error).into_response();
+    }
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+type Labels = Vec<(&'static str, &'static str)>;
+
+/// Reads every figure where it is kept: nothing is counted twice, and the data path pays for no registry.
+fn gather(app: &App) -> Registry {
+    let mut registry = Registry::with_prefix("raas");
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    };
+    let launcher = app.invoker.scheduler.launcher();
+    let (entries, weight) = app.invoker.results.size();
+    let (mut instances, mut starting, mut waiting) = (0, 0, 0);
+    let mut functions = 0;
+    let mut served = [0u64; 5];
+    let mut errors = 0;
+    for function in app.routing.load().functions() {
+        functions += 1;
+        errors += function.counters.errors.load(Ordering::Relaxed);
+        for (sum, count) in served.iter_mut().zip(&function.counters.served) {
+            *sum += count.load(Ordering::Relaxed);
+        }
+        for version in function.versions.values() {
+            let counts = version.pool.counts();
+            instances += counts.0 as u64;
+            starting += u64::from(counts.1);
+            waiting += counts.2 as u64;
+        }
+    }
+    gauge("functions", "Functions registered", functions);
+    gauge("instances", "Instances that take calls", instances);
+    gauge("instances_starting", "Instances being started", starting);
+    gauge("sandboxes", "Sandboxes alive or being started, the warming pool's included", launcher.in_use() as u64);
+    gauge("calls_waiting", "Calls that wait for an instance", waiting);
+    gauge("calls_in_flight", "Calls in progress", app.admission.in_flight());
+    gauge("results_entries", "Results kept in memory", entries);
+    gauge("metering_backlog_events", "Usage events that wait for the database", app.invoker.metering.backlog());
+
+    let bytes: Gauge = Gauge::default();
+    bytes.set(i64::try_from(weight).unwrap_or(i64::MAX));
+    registry.register_with_unit("results", "What the kept results weigh", Unit::Bytes, bytes);
+
+    let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
+    counter("calls_refused", "Calls refused because too many were in progress", app.admission.refused());
+    counter("call_errors", "Calls answered with an error", errors);
+    counter("log_lines_dropped", "Log lines dropped because the queue was full", app.logs.dropped());
+
+    let calls = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
+    for served_by in ServedBy::ALL {
+        calls.get_or_create(&vec![("served_by", served_by.as_str())]).inc_by(served[served_by.code() as usize]);
+    }
+    registry.register("calls", "Answered calls by what served them", calls);
+
+    let waiting = Family::<Labels, Gauge>::default();
+    let taken = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
+    let missed = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
+    for runtime in RuntimeKind::ALL {
+        let status = launcher.warm_pool().status(runtime);
+        let labels = vec![("runtime", runtime.as_str())];
+        waiting.get_or_create(&labels).set(status.waiting as i64);
+        taken.get_or_create(&labels).inc_by(status.taken);
+        missed.get_or_create(&labels).inc_by(status.missed);
+    }
+    registry.register("pool_waiting", "Booted sandboxes that wait in the warming pool", waiting);
+    registry.register("pool_taken", "Sandboxes taken from the warming pool", taken);
+    registry.register("pool_missed", "Times the warming pool was empty when asked", missed);
+    registry
+}

@@ -1,0 +1,75 @@
+//! The HTTP edge: the only place that knows requests, responses and status codes.
+//!
+//! Reads a request, finds out who asks, hands typed values inward and renders what comes back. It must not decide anything
+//! about results, instances or money.
+
+mod auth;
+mod costs;
+mod deploys;
+mod functions;
+mod health;
+mod idempotency;
+mod invocations;
+mod keys;
+mod logs;
+mod metrics;
+mod openapi;
+mod page;
+mod problem;
+mod serve;
+mod tenants;
+
+pub use openapi::document;
+pub use auth::{FreshKey, hash_key};
+pub use problem::Problem;
+pub use serve::serve;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post, put};
+use http::StatusCode;
+use raas_core::limits;
+
+use crate::app::App;
+
+/// Every route of the platform.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/functions/{name}/invocations", post(invocations::invoke))
+        .route("/v1/invocations/{id}", get(invocations::show))
+        .route(
+            "/v1/functions",
+            get(functions::list)
+                .post(deploys::deploy)
+                .layer(DefaultBodyLimit::max(limits::PACKAGE_UPLOAD_MAX_BYTES as usize)),
+        )
+        .route("/v1/functions/{name}", get(functions::show).delete(functions::delete))
+        .route("/v1/functions/{name}/versions", get(functions::versions))
+        .route("/v1/functions/{name}/aliases", get(functions::aliases))
+        .route("/v1/functions/{name}/aliases/{alias}", put(functions::set_alias).delete(functions::delete_alias))
+        .route("/v1/functions/{name}/logs", get(logs::list))
+        .route("/v1/functions/{name}/results", get(functions::results).delete(functions::purge))
+        .route("/v1/usage", get(costs::usage))
+        .route("/v1/costs", get(costs::costs))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}", axum::routing::delete(keys::revoke))
+        .route("/v1/tenants", get(tenants::list).post(tenants::create))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::serve_document))
+        .route("/", get(page::page))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(app)
+}
+
+async fn no_such_route(uri: http::Uri) -> Problem {
+    Problem::caller(StatusCode::NOT_FOUND, "no-such-route", format!("there is nothing at `{}`; GET /openapi.json lists what there is", uri.path()))
+}
+
+async fn no_such_method(method: http::Method, uri: http::Uri) -> Problem {
+    Problem::caller(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", format!("`{}` does not take {method}", uri.path()))
+}

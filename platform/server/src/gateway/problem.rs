@@ -1,0 +1,143 @@
+//! The one shape of an error at the edge: RFC 9457 problem details with a stable code, who is at fault, and whether to retry.
+//!
+//! The private cause of a platform error is logged here, once, and never reaches the caller.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use raas_contract::FunctionError;
+use raas_core::Origin;
+use serde::Serialize;
+
+use crate::scheduler::CallError;
+
+/// An error as a caller sees it.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// `urn:raas:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// A stable name to test for.
+    pub code: &'static str,
+    /// What happened, and what to do about it.
+    pub title: String,
+    /// Who is at fault: `platform`, `function`, `helper` or `caller`.
+    #[schema(value_type = String)]
+    pub origin: Origin,
+    /// Whether the same request may succeed later without repeating work that was done.
+    pub retryable: bool,
+    /// The error that the user's code raised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub error: Option<FunctionError>,
+    /// After how many seconds to retry.
+    #[serde(skip)]
+    pub retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    /// A problem of the caller's making.
+    pub fn caller(status: StatusCode, code: &'static str, title: impl Into<String>) -> Self {
+        Self::new(status, code, Origin::Caller, false, title)
+    }
+
+    /// A problem of the platform's making that may pass.
+    pub fn unavailable(code: &'static str, title: impl Into<String>) -> Self {
+        Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, Origin::Platform, true, title) }
+    }
+
+    /// Something that should not happen. `cause` goes to the log only.
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(error = %cause, "a request failed inside the platform");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            Origin::Platform,
+            false,
+            "the platform failed; its log has the cause",
+        )
+    }
+
+    /// What does not exist, or belongs to somebody else: the same answer.
+    pub fn not_found(what: &str, name: &str) -> Self {
+        Self::caller(StatusCode::NOT_FOUND, "not-found", format!("there is no {what} `{name}`"))
+    }
+
+    fn new(status: StatusCode, code: &'static str, origin: Origin, retryable: bool, title: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:raas:problem:{code}"),
+            status: status.as_u16(),
+            code,
+            title: title.into(),
+            origin,
+            retryable,
+            error: None,
+            retry_after_s: None,
+        }
+    }
+
+    /// The body as it is sent and stored.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        let title = error.to_string();
+        let function = |status, code| Self::new(status, code, Origin::Function, false, title.clone());
+        match error {
+            CallError::Raised(raised) => {
+                let code = if raised.kind == "ResponseTooLarge" { "response-too-large" } else { "function-error" };
+                Self { error: Some(raised), ..function(StatusCode::BAD_GATEWAY, code) }
+            }
+            CallError::InitFailed(raised) => Self { error: Some(raised), ..function(StatusCode::BAD_GATEWAY, "init-failed") },
+            CallError::InitTimeout { .. } => function(StatusCode::GATEWAY_TIMEOUT, "init-timeout"),
+            CallError::Timeout { .. } => function(StatusCode::GATEWAY_TIMEOUT, "timeout"),
+            CallError::OutOfMemory { .. } => function(StatusCode::BAD_GATEWAY, "out-of-memory"),
+            CallError::Crashed { .. } => function(StatusCode::BAD_GATEWAY, "crashed"),
+            CallError::ContractBroken(_) => function(StatusCode::BAD_GATEWAY, "contract-broken"),
+            CallError::QueueFull { .. } => Self {
+                retry_after_s: Some(1),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "queue-full", Origin::Platform, true, title)
+            },
+            CallError::NoCapacity { .. } => Self::unavailable("no-capacity", title),
+            CallError::Stopping => Self::unavailable("stopping", title),
+            CallError::Sandbox { began, .. } => Self { retryable: !began, ..Self::unavailable("sandbox-lost", title) },
+        }
+    }
+}
+
+impl From<raas_store::StoreError> for Problem {
+    fn from(error: raas_store::StoreError) -> Self {
+        use raas_store::StoreError;
+        match error {
+            StoreError::NotFound { .. } => Self::caller(StatusCode::NOT_FOUND, "not-found", error.to_string()),
+            StoreError::Conflict { .. } => Self::caller(StatusCode::CONFLICT, "conflict", error.to_string()),
+            StoreError::Invalid { .. } => Self::caller(StatusCode::BAD_REQUEST, "invalid", error.to_string()),
+            StoreError::Unavailable { .. } | StoreError::Timeout { .. } => {
+                tracing::warn!(error = %error, "the database did not answer");
+                Self::unavailable("database-unavailable", "the database does not answer; try again")
+            }
+            other => Self::internal(&other),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, self.to_json()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

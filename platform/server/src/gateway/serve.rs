@@ -1,0 +1,61 @@
+//! Connections: accepted, bounded, served, and drained at the end.
+
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use raas_core::limits;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// How long a client may take to send a request's head.
+const HEAD_WITHIN: Duration = Duration::from_secs(15);
+
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 20_000;
+
+/// Serves `router` until `stop`, then lets the requests in progress end. The caller bounds how long that may take.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(limits::HEADER_BLOCK_MAX_BYTES.max(64 * 1024))
+        .keep_alive(true)
+        .pipeline_flush(true);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(limits::HEADER_BLOCK_MAX_BYTES as u32);
+    let graceful = GracefulShutdown::new();
+    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: serving goes on with the connections there are.
+                tracing::warn!(error = %error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Answers are small and whole: waiting to fill a packet only adds latency.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A client that breaks off is no concern of anybody's.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}

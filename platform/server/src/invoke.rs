@@ -1,0 +1,460 @@
+//! A call, from a resolved version to its answer: result, flight, instance, metering. The paragraph of DESIGN's data path.
+//!
+//! It must not know HTTP: the gateway makes a [`Call`] of a request and a response of an [`Answer`]; asynchronous invocations
+//! and, later, precomputation come in by the same door.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raas_contract::Invoke;
+use raas_core::manifest::CacheMode;
+use raas_core::{CanonicalEvent, Clock, InvocationId, ResultKey, ServedBy, TimestampUs, UsageEvent, limits};
+use raas_results::{Flights, Joined, MemoryTier, StoredResult};
+use tokio_util::task::TaskTracker;
+
+use crate::detached::RunToEnd;
+use crate::metering::{Metering, MeteringFull};
+use crate::routing::{FunctionRoute, Principal, VersionRoute};
+use crate::scheduler::{CallError, Scheduler, micros_since};
+
+/// How long a call may wait for an instance at least; a function with a longer timeout has its callers wait that long.
+const QUEUE_WAIT_AT_LEAST: Duration = Duration::from_secs(30);
+
+/// How often a call is handed to another instance because its own was gone before the request left the platform.
+const HAND_OVERS_MAX: u32 = 3;
+
+/// What a caller says about cached results (`Cache-Control` of the request).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallerPolicy {
+    /// Compute, even if there is a result; the new one is kept.
+    pub no_cache: bool,
+    /// Neither look for a result nor keep one.
+    pub no_store: bool,
+    /// Only an existing result will do.
+    pub only_if_cached: bool,
+    /// A result older than this is no use, seconds.
+    pub max_age_s: Option<u64>,
+}
+
+/// One call of a function.
+pub struct Call {
+    /// Its id.
+    pub id: InvocationId,
+    /// Who calls.
+    pub principal: Arc<Principal>,
+    /// What is called.
+    pub function: Arc<FunctionRoute>,
+    /// Which version of it.
+    pub version: Arc<VersionRoute>,
+    /// The event as sent: JSON text.
+    pub event: Bytes,
+    /// The same, checked and canonical.
+    pub canonical: CanonicalEvent,
+    /// What the caller says about cached results.
+    pub policy: CallerPolicy,
+    /// W3C `traceparent`, then optionally a newline and `tracestate`.
+    pub trace_context: String,
+    /// When it arrived, by the wall clock.
+    pub arrived_at: TimestampUs,
+    /// When it arrived, for durations.
+    pub arrived: Instant,
+    /// Its place among the calls in progress.
+    pub admitted: Admitted,
+}
+
+/// How a call relates to the result store, for `Cache-Status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheOutcome {
+    /// The function declares no caching, or the caller wants none.
+    Bypass,
+    /// The caller asked for a new computation.
+    Requested,
+    /// Nothing fresh was kept.
+    Miss {
+        /// Whether the new result was kept.
+        stored: bool,
+    },
+    /// Somebody was computing the same already.
+    Collapsed,
+    /// A kept result.
+    Hit {
+        /// Its age, seconds.
+        age_s: u64,
+        /// How long it is fresh still, seconds.
+        ttl_s: u64,
+    },
+}
+
+/// The answer to a call, whatever it is.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The result's JSON text, or why there is none.
+    pub result: Result<Bytes, CallError>,
+    /// Where it came from.
+    pub served_by: ServedBy,
+    /// What computing it took, when it was computed; microseconds.
+    pub compute_us: u64,
+    /// How it relates to the store.
+    pub cache: CacheOutcome,
+    /// Whether a sandbox had to be assigned or started for this call.
+    pub cold_start: bool,
+    /// Parts of the time this call took, microseconds.
+    pub times: Times,
+}
+
+/// Parts of the time a call took, microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Waiting for a place.
+    pub queue_us: u64,
+    /// Waiting for a sandbox and the code to load.
+    pub cold_us: u64,
+    /// In the instance.
+    pub exec_us: u64,
+    /// From arrival to answer.
+    pub total_us: u64,
+}
+
+/// Why a call has no answer at all.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum InvokeError {
+    /// The caller wanted a kept result only, and there is none.
+    #[error("no result of this event is kept, and the caller asked for a kept one only")]
+    NothingCached,
+    /// It could not be metered.
+    #[error(transparent)]
+    MeteringFull(#[from] MeteringFull),
+    /// No outcome came within the function's own timeouts.
+    #[error("no outcome came in time")]
+    FollowTimeout,
+}
+
+/// What an execution came to, shared by the leader and all its followers.
+#[derive(Debug, Clone)]
+struct Execution {
+    result: Result<Arc<StoredResult>, CallError>,
+    times: Times,
+    cold_start: bool,
+    stored: bool,
+}
+
+/// All that a call needs of the platform.
+pub struct Invoker {
+    /// Kept results.
+    pub results: MemoryTier,
+    /// What is being computed now.
+    flights: Flights<ResultKey, Arc<Execution>>,
+    /// Instances.
+    pub scheduler: Arc<Scheduler>,
+    /// Usage events.
+    pub metering: Arc<Metering>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Executions whose caller has gone.
+    pub detached: TaskTracker,
+}
+
+impl Invoker {
+    /// Puts the parts together.
+    pub fn new(results: MemoryTier, scheduler: Arc<Scheduler>, metering: Arc<Metering>, clock: Arc<dyn Clock>) -> Self {
+        Self { results, flights: Flights::default(), scheduler, metering, clock, detached: TaskTracker::new() }
+    }
+
+    /// Answers a call: from the store, from a flight that is under way, or by computing it.
+    ///
+    /// # Errors
+    /// [`InvokeError`]; an error of the function is not one, but an [`Answer`].
+    pub async fn invoke(self: &Arc<Self>, call: Call) -> Result<Answer, InvokeError> {
+        let cacheable = (call.version.manifest.cache.mode == CacheMode::Declared) && !call.policy.no_store;
+        if !cacheable {
+            return self.compute(call, None, CacheOutcome::Bypass).await;
+        }
+        let key = call.version.key_prefix.of(&call.canonical, call.version.key_pointers.as_deref());
+        if call.policy.no_cache {
+            return self.compute(call, Some(key), CacheOutcome::Requested).await;
+        }
+        loop {
+            if let Some(result) = self.fresh(&key, &call) {
+                return self.answer_from(&call, &result);
+            }
+            if call.policy.only_if_cached {
+                return Err(InvokeError::NothingCached);
+            }
+            match self.flights.join(key) {
+                Joined::Leader(leader) => {
+                    // A flight may have landed between the look and the join.
+                    if let Some(result) = self.fresh(&key, &call) {
+                        return self.answer_from(&call, &result);
+                    }
+                    let invoker = Arc::clone(self);
+                    let flight = async move {
+                        let (execution, answer) = invoker.execute_and_meter(call, Some(key), CacheOutcome::Miss { stored: false }).await;
+                        leader.land(execution);
+                        answer
+                    };
+                    return RunToEnd::new(flight, &self.detached).await;
+                }
+                Joined::Follower(follower) => {
+                    let limit = queue_wait(&call.version) + Duration::from_secs(u64::from(call.version.manifest.timeout_s));
+                    let landed =
+                        tokio::time::timeout(limit, follower.outcome()).await.map_err(|_| InvokeError::FollowTimeout)?;
+                    if let Some(execution) = landed {
+                        return self.answer_from_flight(&call, &execution);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn compute(self: &Arc<Self>, call: Call, key: Option<ResultKey>, cache: CacheOutcome) -> Result<Answer, InvokeError> {
+        let invoker = Arc::clone(self);
+        let execution = async move { invoker.execute_and_meter(call, key, cache).await.1 };
+        // The caller may leave: the work it began is finished, kept and metered all the same.
+        RunToEnd::new(execution, &self.detached).await
+    }
+
+    fn fresh(&self, key: &ResultKey, call: &Call) -> Option<Arc<StoredResult>> {
+        let now = self.clock.now();
+        self.results
+            .get(key, now)
+            .filter(|result| call.policy.max_age_s.is_none_or(|most| now.since(result.stored_at).as_secs() <= most))
+    }
+
+    fn answer_from(&self, call: &Call, result: &StoredResult) -> Result<Answer, InvokeError> {
+        let now = self.clock.now();
+        let cache = CacheOutcome::Hit {
+            age_s: now.since(result.stored_at).as_secs(),
+            ttl_s: result.expires_at.since(now).as_secs(),
+        };
+        let times = Times { total_us: micros_since(call.arrived), ..Times::default() };
+        let answer = Answer {
+            result: Ok(result.body.clone()),
+            served_by: ServedBy::Hit,
+            compute_us: result.compute_us,
+            cache,
+            cold_start: false,
+            times,
+        };
+        self.meter(call, &answer)?;
+        Ok(answer)
+    }
+
+    fn answer_from_flight(&self, call: &Call, execution: &Execution) -> Result<Answer, InvokeError> {
+        let total_us = micros_since(call.arrived);
+        let answer = Answer {
+            result: execution.result.as_ref().map(|result| result.body.clone()).map_err(Clone::clone),
+            served_by: ServedBy::Coalesced,
+            compute_us: execution.times.exec_us,
+            cache: CacheOutcome::Collapsed,
+            cold_start: false,
+            // What a follower waits for is somebody else's execution: to itself it is waiting.
+            times: Times { queue_us: total_us, total_us, ..Times::default() },
+        };
+        self.meter(call, &answer)?;
+        Ok(answer)
+    }
+
+    async fn execute_and_meter(
+        &self,
+        call: Call,
+        key: Option<ResultKey>,
+        cache: CacheOutcome,
+    ) -> (Arc<Execution>, Result<Answer, InvokeError>) {
+        let execution = Arc::new(self.execute(&call, key).await);
+        let cache = match cache {
+            CacheOutcome::Miss { .. } => CacheOutcome::Miss { stored: execution.stored },
+            other => other,
+        };
+        let answer = Answer {
+            result: execution.result.as_ref().map(|result| result.body.clone()).map_err(Clone::clone),
+            served_by: ServedBy::Computed,
+            compute_us: execution.times.exec_us,
+            cache,
+            cold_start: execution.cold_start,
+            times: Times { total_us: micros_since(call.arrived), ..execution.times },
+        };
+        let metered = self.meter(&call, &answer);
+        (execution, metered.map(|()| answer).map_err(Into::into))
+    }
+
+    /// Runs the call in an instance, and keeps its result where there is a key.
+    async fn execute(&self, call: &Call, key: Option<ResultKey>) -> Execution {
+        let manifest = &call.version.manifest;
+        let pool = &call.version.pool;
+        self.scheduler.watch(pool);
+        let deadline = Instant::now() + queue_wait(&call.version);
+        let mut times = Times::default();
+        let mut cold_start = false;
+        let mut outcome = Err(CallError::Sandbox { began: false, detail: "every instance was gone before the call".into() });
+        for _ in 0..HAND_OVERS_MAX {
+            let lease = match pool.acquire(deadline).await {
+                Ok(lease) => lease,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            };
+            times.queue_us += lease.queue_us;
+            times.cold_us += lease.cold_us;
+            cold_start |= lease.cold_start;
+            let deadline_unix_ms = self.clock.now().as_millis() + i64::from(manifest.timeout_s) * 1000;
+            let begun = Instant::now();
+            let called = lease
+                .instance()
+                .call(Invoke {
+                    invocation_id: call.id.as_bytes(),
+                    deadline_unix_ms: u64::try_from(deadline_unix_ms).unwrap_or(0),
+                    trace_context: &call.trace_context,
+                    event: &call.event,
+                })
+                .await;
+            times.exec_us = micros_since(begun);
+            match called {
+                Err(None) => continue,
+                Err(Some(error)) => {
+                    if matches!(error, CallError::Timeout { .. }) {
+                        lease.discard();
+                    }
+                    outcome = Err(error);
+                }
+                Ok(executed) => outcome = Ok(executed.body),
+            }
+            break;
+        }
+
+        let mut stored = false;
+        let result = outcome.and_then(|body| {
+            if body.len() > limits::BODY_MAX_BYTES {
+                return Err(CallError::Raised(raas_contract::FunctionError {
+                    kind: "ResponseTooLarge".into(),
+                    message: format!("the result has {} bytes; at most {} are allowed", body.len(), limits::BODY_MAX_BYTES),
+                    stack: String::new(),
+                }));
+            }
+            let now = self.clock.now();
+            let result = Arc::new(StoredResult {
+                // A copy of its own: the frame it came in shares its memory with others.
+                body: if key.is_some() { Bytes::copy_from_slice(&body) } else { body },
+                function: call.function.id,
+                version: call.version.number,
+                compute_us: times.exec_us,
+                stored_at: now,
+                expires_at: now.saturating_add(Duration::from_secs(u64::from(manifest.cache.ttl_s))),
+            });
+            if let Some(key) = key {
+                stored = self.results.put(key, Arc::clone(&result));
+            }
+            Ok(result)
+        });
+        Execution { result, times, cold_start, stored }
+    }
+
+    /// Records the call. Before the answer goes out: an answer that is not metered is not given.
+    fn meter(&self, call: &Call, answer: &Answer) -> Result<(), MeteringFull> {
+        let counters = &call.function.counters;
+        counters.served[answer.served_by.code() as usize].fetch_add(1, Ordering::Relaxed);
+        let status = match &answer.result {
+            Ok(_) => 200,
+            Err(error) => {
+                counters.errors.fetch_add(1, Ordering::Relaxed);
+                error.status()
+            }
+        };
+        self.metering.record(&UsageEvent {
+            invocation: call.id,
+            tenant: call.principal.tenant,
+            function: call.function.id,
+            version: call.version.number,
+            served_by: answer.served_by,
+            status,
+            started_us: call.arrived_at.as_micros(),
+            queue_us: u32::try_from(answer.times.queue_us).unwrap_or(u32::MAX),
+            cold_us: u32::try_from(answer.times.cold_us).unwrap_or(u32::MAX),
+            exec_us: answer.times.exec_us,
+            total_us: answer.times.total_us,
+            memory_mb: call.version.manifest.memory_mb,
+            bytes_in: call.event.len() as u64,
+            bytes_out: answer.result.as_ref().map_or(0, |body| body.len() as u64),
+            cold_start: answer.cold_start,
+        })
+    }
+}
+
+fn queue_wait(version: &VersionRoute) -> Duration {
+    QUEUE_WAIT_AT_LEAST.max(Duration::from_secs(u64::from(version.manifest.timeout_s)))
+}
+
+/// Bounds on calls in progress.
+pub struct Admission {
+    in_flight: Arc<AtomicU64>,
+    in_flight_max: u64,
+    tenant_in_flight_max: u64,
+    refused: AtomicU64,
+}
+
+/// A call's place among those in progress; given back when dropped.
+pub struct Admitted {
+    all: Arc<AtomicU64>,
+    tenant: Arc<AtomicU64>,
+}
+
+/// Why a call was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The platform has all the calls it takes.
+    #[error("the platform has as many calls in progress as it takes; try again in a moment")]
+    Platform,
+    /// The tenant has.
+    #[error("this tenant has as many calls in progress as one tenant may; try again when some are answered")]
+    Tenant,
+}
+
+impl Admission {
+    /// Bounds for all tenants together and for one.
+    pub fn new(in_flight_max: u32, tenant_in_flight_max: u32) -> Self {
+        Self {
+            in_flight: Arc::default(),
+            in_flight_max: u64::from(in_flight_max),
+            tenant_in_flight_max: u64::from(tenant_in_flight_max),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// A place for one call.
+    ///
+    /// # Errors
+    /// [`Refused`] when there is none.
+    pub fn admit(&self, principal: &Principal) -> Result<Admitted, Refused> {
+        let admitted = Admitted { all: Arc::clone(&self.in_flight), tenant: Arc::clone(&principal.in_flight) };
+        let all = admitted.all.fetch_add(1, Ordering::Relaxed);
+        let tenant = admitted.tenant.fetch_add(1, Ordering::Relaxed);
+        let refused = if all >= self.in_flight_max {
+            Refused::Platform
+        } else if tenant >= self.tenant_in_flight_max {
+            Refused::Tenant
+        } else {
+            return Ok(admitted);
+        };
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Err(refused)
+    }
+
+    /// Calls in progress.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Calls refused so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        self.tenant.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,266 @@
+//! A platform from start to stop: the order in which its parts begin, and the reverse in which they end.
+
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use raas_core::{Clock, KeyId, SystemClock};
+use raas_results::{MemoryTier, MemoryTierOptions};
+use raas_sandbox::{SpawnerOptions, SpawnerProcess, start_spawner};
+use raas_store::{NewKey, Store, StoreError, StoreOptions};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::deploy::Deployer;
+use crate::gateway::{self, FreshKey, hash_key};
+use crate::invoke::{Admission, Invoker};
+use crate::logs::log_service;
+use crate::metering::Metering;
+use crate::routing::{Routing, Scope};
+use crate::runtimes;
+use crate::scheduler::{LaunchLimits, Launcher, Scheduler, SpawnerHandle, WarmPool};
+use crate::settings::Settings;
+
+/// The administrator's own tenant.
+const ADMINISTRATOR: &str = "admin";
+
+/// How long the background tasks may take to end once there is nothing left to serve.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
+
+/// What was prepared before the first thread: the data folder and the spawner.
+pub struct Prepared {
+    settings: Settings,
+    folders: Folders,
+    spawner: SpawnerProcess,
+}
+
+/// Where things are in the data folder.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    data: PathBuf,
+}
+
+impl Folders {
+    fn packages(&self) -> PathBuf {
+        self.data.join("packages")
+    }
+    fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+    fn journal(&self) -> PathBuf {
+        self.data.join("journal")
+    }
+    fn run(&self) -> PathBuf {
+        self.data.join("run")
+    }
+    fn runtimes(&self) -> PathBuf {
+        self.data.join("runtimes")
+    }
+    fn database(&self) -> PathBuf {
+        self.data.join("raas.db")
+    }
+    /// The administrator's key.
+    pub fn admin_key(&self) -> PathBuf {
+        self.data.join("admin.key")
+    }
+}
+
+/// Makes the data folder and starts the spawner. Called before any thread is started: the spawner's making is not safe in a
+/// threaded process.
+///
+/// # Errors
+/// The folder cannot be made, another platform uses it, or no spawner can be started.
+pub fn prepare(settings: Settings) -> anyhow::Result<Prepared> {
+    let data = settings.data.clone();
+    std::fs::create_dir_all(&data).with_context(|| format!("the data folder {} cannot be made", data.display()))?;
+    // Absolute from here on: the spawner has another working directory.
+    let data = data.canonicalize().with_context(|| format!("the data folder {} cannot be used", data.display()))?;
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).context("the data folder cannot be made private")?;
+    let folders = Folders { data };
+    for folder in [folders.packages(), folders.images(), folders.journal(), folders.run()] {
+        std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    let runtime_dir = runtimes::install(&folders.runtimes()).context("the runtimes' files cannot be written")?;
+    let spawner = start_spawner(SpawnerOptions { run_dir: folders.run(), runtime_dir }).context("the spawner cannot be started")?;
+    Ok(Prepared { settings, folders, spawner })
+}
+
+/// What a platform that is up tells the one who started it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Started {
+    /// Where it is reached.
+    pub url: String,
+    /// The administrator's key, on first start only.
+    pub admin_key: Option<String>,
+    /// Where that key is kept.
+    pub admin_key_file: PathBuf,
+    /// What is weaker than it should be on this machine.
+    pub warnings: Vec<String>,
+}
+
+/// Runs a platform until `stop`, then stops it in order. `started` is called once it serves.
+///
+/// # Errors
+/// It cannot start. Once it has started it only ends by `stop`.
+pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) -> anyhow::Result<()> {
+    let Prepared { settings, folders, spawner } = prepared;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}: is another platform running there?", settings.listen))?;
+    let address = listener.local_addr()?;
+
+    let database = match settings.database_url.as_str() {
+        "" => format!("sqlite:{}", folders.database().display()),
+        url => url.to_owned(),
+    };
+    let store = Arc::new(Store::open(&database, StoreOptions::default()).await.context("the database cannot be opened")?);
+    let metering = Arc::new(
+        Metering::open(&folders.journal(), &settings.metering, Arc::clone(&store)).context("the metering journal cannot be opened")?,
+    );
+    let keep_logs = Duration::from_secs(u64::from(settings.logs.keep_days) * 86_400);
+    let (logs, log_task) = log_service(Arc::clone(&store), settings.logs.queue_lines, keep_logs, Arc::clone(&clock));
+
+    let options = SpawnerOptions { run_dir: folders.run(), runtime_dir: runtimes::installed(&folders.runtimes()) };
+    let spawner = spawner.connect().context("the spawner does not answer")?;
+    let warnings = spawner.warnings().to_vec();
+    let spawner = SpawnerHandle::new(spawner, Box::new(move || start_spawner(options.clone())?.connect()));
+    let warm_pool = Arc::new(WarmPool::new(settings.pool.python3, settings.pool.node));
+    let limits = LaunchLimits {
+        instances_max: settings.instances.max,
+        boot_timeout_s: settings.instances.boot_timeout_s,
+        init_timeout_s: settings.instances.init_timeout_s,
+    };
+    let launcher = Launcher::new(Arc::clone(&spawner), Arc::clone(&warm_pool), limits, logs.clone(), Arc::clone(&clock));
+    let scheduler = Scheduler::new(Arc::clone(&launcher));
+    let results = MemoryTier::new(MemoryTierOptions {
+        capacity_bytes: u64::from(settings.results.memory_mb) << 20,
+        entry_max_bytes: (settings.results.entry_max_kb as usize) << 10,
+    });
+    let invoker = Arc::new(Invoker::new(results, Arc::clone(&scheduler), Arc::clone(&metering), Arc::clone(&clock)));
+    let stopping = CancellationToken::new();
+    let app = Arc::new(App {
+        routing: Routing::new(Arc::clone(&scheduler)),
+        invoker,
+        admission: Admission::new(settings.requests.in_flight_max, settings.requests.tenant_in_flight_max),
+        deployer: Deployer::open(&folders.packages(), &folders.images(), Arc::clone(&spawner), &settings.build)
+            .context("the packages folder cannot be used")?,
+        store: Arc::clone(&store),
+        logs,
+        prices: settings.prices.clone(),
+        clock: Arc::clone(&clock),
+        async_wake: Notify::new(),
+        stop: stopping.clone(),
+    });
+    metering.drain().await.context("usage events of an earlier run cannot be written to the database")?;
+    let admin_key = ensure_administrator(&store, &folders, clock.as_ref()).await?;
+    app.load_routing().await.context("functions and keys cannot be read from the database")?;
+
+    // Ends when serving has ended; the background tasks below end after it.
+    let ended = CancellationToken::new();
+    let background = TaskTracker::new();
+    background.spawn(Arc::clone(&spawner).run(stopping.clone()));
+    background.spawn(Arc::clone(&warm_pool).run(Arc::clone(&launcher), stopping.clone()));
+    background.spawn(Arc::clone(&scheduler).run(ended.clone()));
+    background.spawn(log_task.run(ended.clone()));
+    background.spawn({
+        let (metering, ended) = (Arc::clone(&metering), ended.clone());
+        async move { metering.run(ended).await }
+    });
+    background.spawn(crate::async_invocations::run(Arc::clone(&app), settings.requests.async_workers, stopping.clone()));
+    background.close();
+
+    started(Started { url: format!("http://{address}"), admin_key, admin_key_file: folders.admin_key(), warnings });
+    let serving = gateway::serve(listener, gateway::router(Arc::clone(&app)), stopping.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => {}
+        () = stop.gracefully.cancelled() => {}
+    }
+    tracing::info!(in_flight = app.admission.in_flight(), "stopping: what runs may finish");
+    stopping.cancel();
+    let drain = async {
+        serving.await;
+        app.invoker.detached.close();
+        app.invoker.detached.wait().await;
+    };
+    let limit = Duration::from_secs(u64::from(settings.shutdown.drain_s));
+    tokio::select! {
+        drained = tokio::time::timeout(limit, drain) => {
+            if drained.is_err() {
+                tracing::warn!(in_flight = app.admission.in_flight(), after_s = settings.shutdown.drain_s, "what still runs is cut off");
+            }
+        }
+        () = stop.at_once.cancelled() => tracing::warn!(in_flight = app.admission.in_flight(), "told twice to stop: what still runs is cut off"),
+    }
+    scheduler.stop().await;
+    ended.cancel();
+    if tokio::time::timeout(TASKS_END_WITHIN, background.wait()).await.is_err() {
+        tracing::warn!("a background task did not end in time");
+    }
+    metering.drain().await.context("the last usage events stay in the journal")?;
+    spawner.current().as_ref().clone().shutdown().await;
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// How a platform is told to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Finish what runs.
+    pub gracefully: CancellationToken,
+    /// Do not wait for it.
+    pub at_once: CancellationToken,
+}
+
+/// Makes the administrator's tenant and key on first start. Returns the key if it was made now.
+async fn ensure_administrator(store: &Store, folders: &Folders, clock: &dyn Clock) -> anyhow::Result<Option<String>> {
+    let tenant = match store.tenant_get_by_name(ADMINISTRATOR).await {
+        Ok(tenant) => tenant,
+        Err(StoreError::NotFound { .. }) => store.tenant_create(ADMINISTRATOR, clock.now()).await?,
+        Err(error) => return Err(error.into()),
+    };
+    let active: Vec<_> = store.key_list(tenant.id).await?.into_iter().filter(|key| key.revoked.is_none()).collect();
+    let kept = match std::fs::read_to_string(folders.admin_key()) {
+        Ok(text) => Some(hex::encode(hash_key(text.trim()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).context("the administrator's key cannot be read"),
+    };
+    // A platform that was killed between the two steps below has the file but not the row, or neither.
+    if active.iter().any(|key| Some(&key.hash) == kept.as_ref()) || (kept.is_none() && !active.is_empty()) {
+        return Ok(None);
+    }
+    let fresh = FreshKey::generate().map_err(|error| anyhow::anyhow!("no randomness for the administrator's key: {error}"))?;
+    write_private(&folders.admin_key(), &fresh.text).context("the administrator's key cannot be written")?;
+    let key = NewKey {
+        tenant: tenant.id,
+        hash: hex::encode(fresh.hash),
+        prefix: fresh.shown,
+        name: "administrator".into(),
+        scopes: vec![Scope::Admin.as_str().into()],
+    };
+    let _: KeyId = store.key_create(key, clock.now()).await?.id;
+    Ok(Some(fresh.text))
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write;
+    let unfinished = path.with_extension("new");
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)
+}

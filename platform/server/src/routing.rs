@@ -1,0 +1,370 @@
+//! What the data path knows: keys, functions, versions and aliases, in one immutable snapshot in memory.
+//!
+//! The control plane replaces the snapshot whole after each change it has committed to the database; the data path only ever
+//! loads it. So a request never touches the database, and never sees half a change. A version's instances and a function's
+//! counters live as long as the version is routable: they are carried over from snapshot to snapshot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use raas_core::{FunctionId, FunctionManifest, JsonPointer, KeyId, KeyPrefix, SharingScope, TenantId, VersionDigest};
+
+use crate::scheduler::{Scheduler, VersionPool, VersionSpec};
+
+/// Who is calling, and what they may do. Had only by presenting a key.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    /// The key that was presented.
+    pub key: KeyId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it allows.
+    pub scopes: Scopes,
+    /// How many invocations of the tenant are in progress.
+    pub in_flight: Arc<AtomicU64>,
+}
+
+/// One thing a key may allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub enum Scope {
+    /// Everything, of every tenant: tenants, their keys, the platform's own figures.
+    #[serde(rename = "admin")]
+    Admin,
+    /// Calling functions and reading their asynchronous answers.
+    #[serde(rename = "invoke")]
+    Invoke,
+    /// Seeing functions, versions, logs and results.
+    #[serde(rename = "functions:read")]
+    FunctionsRead,
+    /// Deploying, deleting, moving aliases, purging results.
+    #[serde(rename = "functions:write")]
+    FunctionsWrite,
+    /// Seeing usage and costs.
+    #[serde(rename = "usage:read")]
+    UsageRead,
+    /// Making, listing and revoking the tenant's keys.
+    #[serde(rename = "keys")]
+    Keys,
+}
+
+impl Scope {
+    /// All, in the order they are shown.
+    pub const ALL: [Self; 6] = [Self::Admin, Self::Invoke, Self::FunctionsRead, Self::FunctionsWrite, Self::UsageRead, Self::Keys];
+
+    /// What a key gets when nothing is said: all that concerns its own tenant.
+    pub const TENANT: [Self; 5] = [Self::Invoke, Self::FunctionsRead, Self::FunctionsWrite, Self::UsageRead, Self::Keys];
+
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Invoke => "invoke",
+            Self::FunctionsRead => "functions:read",
+            Self::FunctionsWrite => "functions:write",
+            Self::UsageRead => "usage:read",
+            Self::Keys => "keys",
+        }
+    }
+
+    /// The scope of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
+}
+
+/// A set of scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// The set of these.
+    pub fn of(scopes: &[Scope]) -> Self {
+        Self(scopes.iter().fold(0, |bits, scope| bits | 1 << *scope as u8))
+    }
+
+    /// Whether the set allows `scope`; the administrator's allows all.
+    pub fn allow(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u8 | 1 << Scope::Admin as u8) != 0
+    }
+
+    /// Whether everything in `other` is allowed by this set.
+    pub fn cover(self, other: &[Scope]) -> bool {
+        other.iter().all(|scope| self.allow(*scope))
+    }
+}
+
+/// The BLAKE3 digest of a key's text: keys are random and long, so a fast hash keeps them as safe as a slow one would.
+pub type KeyHash = [u8; 32];
+
+/// One version as the data path sees it.
+pub struct VersionRoute {
+    /// Its number.
+    pub number: u32,
+    /// What the author declared.
+    pub manifest: Arc<FunctionManifest>,
+    /// Its code and configuration, hashed.
+    pub digest: VersionDigest,
+    /// Makes its result keys.
+    pub key_prefix: KeyPrefix,
+    /// The declared key pointers, if any.
+    pub key_pointers: Option<Vec<JsonPointer>>,
+    /// Its instances.
+    pub pool: Arc<VersionPool>,
+}
+
+/// Counters of one function since the platform started.
+#[derive(Debug, Default)]
+pub struct FunctionCounters {
+    /// Answers by `ServedBy` code.
+    pub served: [AtomicU64; 5],
+    /// Answers that were errors.
+    pub errors: AtomicU64,
+    /// Raised at each purge, and part of every result key: what was computed before is unreachable, running executions included.
+    pub purge_generation: AtomicU64,
+}
+
+/// A named pointer to versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasRoute {
+    /// Version numbers and their weights, in order.
+    pub targets: Vec<(u32, u32)>,
+}
+
+/// One function as the data path sees it.
+pub struct FunctionRoute {
+    /// Its id.
+    pub id: FunctionId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: String,
+    /// Its versions by number.
+    pub versions: BTreeMap<u32, Arc<VersionRoute>>,
+    /// Its aliases by name.
+    pub aliases: BTreeMap<String, AliasRoute>,
+    /// What has happened to it.
+    pub counters: Arc<FunctionCounters>,
+}
+
+/// Which version a caller asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Qualifier<'a> {
+    /// Nothing said: the alias `live`.
+    Live,
+    /// A version by number.
+    Version(u32),
+    /// An alias by name.
+    Alias(&'a str),
+}
+
+impl FunctionRoute {
+    /// The version that `qualifier` means; `draw` is a number below 2^32 by which a weighted alias is decided.
+    pub fn resolve(&self, qualifier: Qualifier<'_>, draw: u32) -> Option<&Arc<VersionRoute>> {
+        let alias = match qualifier {
+            Qualifier::Version(number) => return self.versions.get(&number),
+            Qualifier::Alias(name) => self.aliases.get(name)?,
+            Qualifier::Live => self.aliases.get("live")?,
+        };
+        if let [(number, _)] = alias.targets[..] {
+            return self.versions.get(&number);
+        }
+        let total: u64 = alias.targets.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut at = u64::from(draw) * total >> 32;
+        for (number, weight) in &alias.targets {
+            let weight = u64::from(*weight);
+            if at < weight {
+                return self.versions.get(number);
+            }
+            at -= weight;
+        }
+        None
+    }
+}
+
+/// All that the data path knows, at one moment.
+#[derive(Default)]
+pub struct Snapshot {
+    keys: HashMap<KeyHash, Arc<Principal>>,
+    functions: HashMap<TenantId, Arc<HashMap<String, Arc<FunctionRoute>>>>,
+}
+
+impl Snapshot {
+    /// Who holds a key.
+    pub fn principal(&self, hash: &KeyHash) -> Option<&Arc<Principal>> {
+        self.keys.get(hash)
+    }
+
+    /// A tenant's function.
+    pub fn function(&self, tenant: &TenantId, name: &str) -> Option<&Arc<FunctionRoute>> {
+        self.functions.get(tenant)?.get(name)
+    }
+
+    /// All functions of all tenants.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<FunctionRoute>> {
+        self.functions.values().flat_map(|functions| functions.values())
+    }
+}
+
+/// One function's rows, as the store gives them.
+#[derive(Debug, Clone)]
+pub struct FunctionDefinition {
+    /// Its id.
+    pub id: FunctionId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: String,
+    /// Its versions.
+    pub versions: Vec<VersionDefinition>,
+    /// Its aliases.
+    pub aliases: BTreeMap<String, AliasRoute>,
+}
+
+/// One version's row.
+#[derive(Debug, Clone)]
+pub struct VersionDefinition {
+    /// Its number.
+    pub number: u32,
+    /// Its digest.
+    pub digest: VersionDigest,
+    /// What the author declared.
+    pub manifest: Arc<FunctionManifest>,
+    /// The folder that is mounted as `/var/task`.
+    pub code_dir: PathBuf,
+}
+
+/// The one place where the snapshot is kept and changed.
+pub struct Routing {
+    snapshot: ArcSwap<Snapshot>,
+    /// Serialises changes; readers never take it.
+    changing: Mutex<()>,
+    scheduler: Arc<Scheduler>,
+    tenants_in_flight: Mutex<HashMap<TenantId, Arc<AtomicU64>>>,
+}
+
+impl Routing {
+    /// An empty snapshot.
+    pub fn new(scheduler: Arc<Scheduler>) -> Self {
+        Self {
+            snapshot: ArcSwap::default(),
+            changing: Mutex::new(()),
+            scheduler,
+            tenants_in_flight: Mutex::default(),
+        }
+    }
+
+    /// The snapshot of now.
+    pub fn load(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Replaces all keys.
+    pub fn set_keys(&self, keys: impl Iterator<Item = (KeyHash, KeyId, TenantId, Scopes)>) {
+        let _changing = self.changing.lock();
+        let keys = {
+            let mut tenants = self.tenants_in_flight.lock();
+            keys.map(|(hash, key, tenant, scopes)| {
+                let in_flight = Arc::clone(tenants.entry(tenant).or_default());
+                (hash, Arc::new(Principal { key, tenant, scopes, in_flight }))
+            })
+            .collect()
+        };
+        let old = self.snapshot.load();
+        self.snapshot.store(Arc::new(Snapshot { keys, functions: old.functions.clone() }));
+    }
+
+    /// Puts these functions in place of what was known of them, and leaves the others.
+    pub fn set_functions(&self, definitions: Vec<FunctionDefinition>) {
+        let _changing = self.changing.lock();
+        let old = self.snapshot.load();
+        let mut functions = old.functions.clone();
+        for definition in definitions {
+            let of_tenant = Arc::make_mut(functions.entry(definition.tenant).or_default());
+            let known = of_tenant.get(&definition.name).filter(|known| known.id == definition.id).cloned();
+            of_tenant.insert(definition.name.clone(), Arc::new(self.route(definition, known.as_deref())));
+        }
+        self.snapshot.store(Arc::new(Snapshot { keys: old.keys.clone(), functions }));
+    }
+
+    /// Forgets a function: its instances take no more calls.
+    pub fn remove_function(&self, tenant: &TenantId, name: &str) {
+        let _changing = self.changing.lock();
+        let old = self.snapshot.load();
+        let mut functions = old.functions.clone();
+        if let Some(of_tenant) = functions.get_mut(tenant)
+            && let Some(removed) = Arc::make_mut(of_tenant).remove(name)
+        {
+            for version in removed.versions.values() {
+                version.pool.close();
+            }
+        }
+        self.snapshot.store(Arc::new(Snapshot { keys: old.keys.clone(), functions }));
+    }
+
+    /// Makes every result of a function computed so far unreachable, those of running executions included.
+    pub fn purge(&self, function: &FunctionRoute) {
+        function.counters.purge_generation.fetch_add(1, Ordering::Relaxed);
+        let definition = FunctionDefinition {
+            id: function.id,
+            tenant: function.tenant,
+            name: function.name.clone(),
+            versions: function
+                .versions
+                .values()
+                .map(|version| VersionDefinition {
+                    number: version.number,
+                    digest: version.digest,
+                    manifest: Arc::clone(&version.manifest),
+                    code_dir: version.pool.spec().code_dir.clone(),
+                })
+                .collect(),
+            aliases: function.aliases.clone(),
+        };
+        self.set_functions(vec![definition]);
+    }
+
+    fn route(&self, definition: FunctionDefinition, known: Option<&FunctionRoute>) -> FunctionRoute {
+        let counters = known.map(|known| Arc::clone(&known.counters)).unwrap_or_default();
+        let generation = counters.purge_generation.load(Ordering::Relaxed);
+        let FunctionDefinition { id, tenant, name, versions, aliases } = definition;
+        let versions = versions
+            .into_iter()
+            .map(|version| {
+                let pool = known
+                    .and_then(|known| known.versions.get(&version.number))
+                    .map(|known| Arc::clone(&known.pool))
+                    .unwrap_or_else(|| {
+                        self.scheduler.version_pool(VersionSpec {
+                            function: id,
+                            version: version.number,
+                            manifest: Arc::clone(&version.manifest),
+                            code_dir: version.code_dir,
+                        })
+                    });
+                let scope = match version.manifest.cache.scope {
+                    raas_core::manifest::CacheScope::Tenant => SharingScope::Tenant(tenant),
+                    raas_core::manifest::CacheScope::Public => SharingScope::Public,
+                };
+                let key_prefix = KeyPrefix::new(scope, &version.digest, generation, &raas_core::HelperVersions::new(), "");
+                let key_pointers = version.manifest.cache.key.clone();
+                let number = version.number;
+                let route = VersionRoute { number, manifest: version.manifest, digest: version.digest, key_prefix, key_pointers, pool };
+                (number, Arc::new(route))
+            })
+            .collect::<BTreeMap<_, _>>();
+        let route = FunctionRoute { id, tenant, name, versions, aliases, counters };
+        for (number, version) in &route.versions {
+            let aliased = route.aliases.values().any(|alias| alias.targets.iter().any(|(target, _)| target == number));
+            let minimum = if aliased { version.manifest.scaling.min } else { 0 };
+            version.pool.set_minimum(minimum);
+            if minimum > 0 {
+                self.scheduler.watch(&version.pool);
+            }
+        }
+        route
+    }
+}

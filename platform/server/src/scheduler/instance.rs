@@ -1,0 +1,186 @@
+//! One instance: a sandbox that runs one version, its connection, and how it ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use raas_contract::{Connection, ConnectionEnd, ContractError, Invoke};
+use raas_core::{InstanceId, TimestampUs};
+use raas_sandbox::{ExitCause, SandboxExit, SandboxHandle};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::error::CallError;
+use super::lifecycle::Phase;
+
+/// How long after the connection's end the exit status may take to arrive.
+const EXIT_STATUS_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a stopped instance may take to leave by itself before it is killed.
+const STOP_GRACE: Duration = Duration::from_millis(300);
+
+/// An instance. Shared by the version's pool and the leases on it; the sandbox ends when the last is dropped.
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// When it was started.
+    pub started_at: TimestampUs,
+    connection: Connection,
+    sandbox: SandboxHandle,
+    memory_mb: u32,
+    timeout_s: u32,
+    phase: Mutex<Phase>,
+    /// Its place among the platform's instances, given back when it is gone.
+    _capacity: OwnedSemaphorePermit,
+}
+
+/// What a call took inside an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// The result's JSON text.
+    pub body: Bytes,
+    /// From the request's leaving the platform to its answer, microseconds.
+    pub exec_us: u64,
+}
+
+/// An instance as shown to people.
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
+pub struct InstanceStatus {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: InstanceId,
+    /// The version it runs.
+    pub version: u32,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Calls in it now.
+    pub in_flight: u32,
+    /// When it was started, RFC 3339.
+    pub started_at: String,
+}
+
+impl Instance {
+    pub(super) fn new(
+        id: InstanceId,
+        started_at: TimestampUs,
+        connection: Connection,
+        sandbox: SandboxHandle,
+        limits: (u32, u32),
+        capacity: OwnedSemaphorePermit,
+    ) -> Arc<Self> {
+        let (memory_mb, timeout_s) = limits;
+        Arc::new(Self {
+            id,
+            started_at,
+            connection,
+            sandbox,
+            memory_mb,
+            timeout_s,
+            phase: Mutex::new(Phase::Loading),
+            _capacity: capacity,
+        })
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        *self.phase.lock()
+    }
+
+    /// Goes to the next phase. Returns `false`, and stays, where the state machine does not allow it.
+    pub(super) fn advance(&self, next: Phase) -> bool {
+        let mut phase = self.phase.lock();
+        let allowed = phase.may_become(next);
+        if allowed {
+            *phase = next;
+        }
+        allowed
+    }
+
+    /// Runs one request to its end, or to its timeout.
+    ///
+    /// # Errors
+    /// [`CallError`]; `None` when the instance was gone before the request left the platform, so that another may take it.
+    pub async fn call(&self, invoke: Invoke<'_>) -> Result<Executed, Option<CallError>> {
+        let started = Instant::now();
+        let call = match self.connection.invoke(invoke) {
+            Ok(call) => call,
+            Err(ContractError::Ended { sent: false, .. }) => return Err(None),
+            Err(error) => return Err(Some(self.explain(error).await)),
+        };
+        let limit = Duration::from_secs(u64::from(self.timeout_s));
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(body)) => Ok(Executed { body, exec_us: micros_since(started) }),
+            Ok(Err(error)) => Err(Some(self.explain(error).await)),
+            Err(_) => Err(Some(CallError::Timeout { limit_s: self.timeout_s })),
+        }
+    }
+
+    /// Loads the user's code.
+    pub(super) async fn init(&self, request: &raas_contract::InitRequest, limit_s: u32) -> Result<(), CallError> {
+        match tokio::time::timeout(Duration::from_secs(u64::from(limit_s)), self.connection.init(request)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ContractError::Function(error))) => Err(CallError::InitFailed(error)),
+            Ok(Err(error)) => Err(self.explain(error).await),
+            Err(_) => Err(CallError::InitTimeout { limit_s }),
+        }
+    }
+
+    /// Tells what really happened behind a contract error: the exit status says more than a closed socket.
+    async fn explain(&self, error: ContractError) -> CallError {
+        let end = match error {
+            ContractError::Function(error) => return CallError::Raised(error),
+            ContractError::Frame(error) => return CallError::ContractBroken(error.to_string()),
+            ContractError::Ended { end, .. } => end,
+        };
+        if let ConnectionEnd::Broken(how) = end {
+            self.kill();
+            return CallError::ContractBroken(how);
+        }
+        match tokio::time::timeout(EXIT_STATUS_WITHIN, self.sandbox.exited()).await {
+            Ok(exit) => explain_exit(&exit, self.memory_mb),
+            Err(_) => {
+                self.kill();
+                CallError::Crashed { how: "it closed its connection to the platform".into() }
+            }
+        }
+    }
+
+    /// Waits until the process is gone or unusable.
+    pub(super) async fn ended(&self) {
+        tokio::select! {
+            _ = self.connection.ended() => {}
+            _ = self.sandbox.exited() => {}
+        }
+    }
+
+    /// Ends it at once, whatever it does.
+    pub fn kill(&self) {
+        self.sandbox.kill();
+    }
+
+    /// Lets it leave by itself, then makes it.
+    pub(super) fn stop(self: Arc<Self>) {
+        tokio::spawn(async move {
+            self.connection.stop();
+            let _ = tokio::time::timeout(STOP_GRACE, self.sandbox.exited()).await;
+            self.kill();
+        });
+    }
+}
+
+/// What a sandbox's end means for the call that was in it.
+pub(super) fn explain_exit(exit: &SandboxExit, memory_mb: u32) -> CallError {
+    if exit.oom_killed {
+        return CallError::OutOfMemory { limit_mb: memory_mb };
+    }
+    match exit.cause {
+        ExitCause::Code(code) => CallError::Crashed { how: format!("exit status {code}") },
+        ExitCause::Signal(signal) => CallError::Crashed { how: format!("signal {signal}") },
+        ExitCause::SpawnerGone => CallError::Sandbox { began: true, detail: "the spawner went away".into() },
+    }
+}
+
+/// Microseconds since `start`.
+pub fn micros_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

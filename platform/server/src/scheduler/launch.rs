@@ -1,0 +1,234 @@
+//! From nothing to a loaded instance: a sandbox from the pool or a new one, the code mounted, the handler imported.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use raas_contract::{Connection, InitRequest};
+use raas_core::{Clock, FunctionManifest, InstanceId, Network, limits};
+use raas_sandbox::{Assignment, SandboxLimits, SandboxSpec};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::error::CallError;
+use super::instance::Instance;
+use super::lifecycle::Phase;
+use super::spawner::SpawnerHandle;
+use super::version_pool::VersionSpec;
+use super::warm_pool::{Booted, RuntimeKind, WarmPool};
+use crate::logs::{InstanceLogs, LogTarget, LogWriter};
+
+/// How long a launch waits for a place among the platform's instances before its callers are told.
+const CAPACITY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Bounds on launches, from the settings.
+#[derive(Debug, Clone, Copy)]
+pub struct LaunchLimits {
+    /// All sandboxes together.
+    pub instances_max: u32,
+    /// Until the interpreter is up, seconds.
+    pub boot_timeout_s: u32,
+    /// Until the code is loaded, seconds.
+    pub init_timeout_s: u32,
+}
+
+/// Starts instances.
+pub struct Launcher {
+    spawner: Arc<SpawnerHandle>,
+    warm_pool: Arc<WarmPool>,
+    capacity: Arc<Semaphore>,
+    waiting_for_capacity: AtomicU32,
+    capacity_wanted: Notify,
+    limits: LaunchLimits,
+    logs: LogWriter,
+    clock: Arc<dyn Clock>,
+}
+
+impl Launcher {
+    /// A launcher over a spawner and a warming pool.
+    pub fn new(
+        spawner: Arc<SpawnerHandle>,
+        warm_pool: Arc<WarmPool>,
+        limits: LaunchLimits,
+        logs: LogWriter,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            spawner,
+            warm_pool,
+            capacity: Arc::new(Semaphore::new(limits.instances_max as usize)),
+            waiting_for_capacity: AtomicU32::new(0),
+            capacity_wanted: Notify::new(),
+            limits,
+            logs,
+            clock,
+        })
+    }
+
+    /// The warming pool.
+    pub fn warm_pool(&self) -> &Arc<WarmPool> {
+        &self.warm_pool
+    }
+
+    /// The spawner.
+    pub fn spawner(&self) -> &Arc<SpawnerHandle> {
+        &self.spawner
+    }
+
+    /// Sandboxes alive or being started.
+    pub fn in_use(&self) -> usize {
+        self.limits.instances_max as usize - self.capacity.available_permits()
+    }
+
+    /// Resolves when a launch found no place.
+    pub(super) async fn capacity_wanted(&self) {
+        self.capacity_wanted.notified().await;
+    }
+
+    /// Whether a launch waits for a place.
+    pub(super) fn capacity_short(&self) -> bool {
+        self.waiting_for_capacity.load(Ordering::Relaxed) > 0
+    }
+
+    /// Makes an instance of a version, its code loaded.
+    ///
+    /// # Errors
+    /// [`CallError`]: no place, no sandbox, or the code's own failure to load.
+    pub(super) async fn launch(&self, spec: &VersionSpec) -> Result<Arc<Instance>, CallError> {
+        let manifest = &spec.manifest;
+        let runtime = RuntimeKind::of(manifest.runtime)
+            .ok_or_else(|| sandbox_error(false, format!("no runtime for {:?}", manifest.runtime)))?;
+        let limits = limits_of(manifest);
+        let generic = limits.tmp_bytes == generic_limits().tmp_bytes && manifest.network == Network::None;
+        let pooled = if generic { self.warm_pool.take(runtime) } else { None };
+        let booted = match pooled {
+            Some(booted) => booted,
+            None => {
+                let capacity = self.capacity_for_call().await?;
+                let network = match manifest.network {
+                    Network::None => raas_sandbox::Network::None,
+                    Network::Egress => raas_sandbox::Network::Host,
+                };
+                let sandbox = sandbox_spec(runtime, limits.clone(), network);
+                self.boot(sandbox, capacity).await.map_err(|error| sandbox_error(false, error))?
+            }
+        };
+
+        let Booted { sandbox, connection, logs, capacity } = booted;
+        let id = InstanceId::generate();
+        let times = (manifest.memory_mb, manifest.timeout_s);
+        logs.attach(LogTarget { function: spec.function, version: spec.version, instance: id }, &connection);
+        let instance = Instance::new(id, self.clock.now(), connection, sandbox.clone(), times, capacity);
+        sandbox
+            .assign(Assignment { code_dir: spec.code_dir.clone(), limits })
+            .await
+            .map_err(|error| sandbox_error(false, error.to_string()))?;
+        instance.init(&init_request(spec), self.limits.init_timeout_s).await?;
+        instance.advance(Phase::Loaded);
+        Ok(instance)
+    }
+
+    /// A booted generic sandbox; `None` when the platform has no place left for one that nobody asked for.
+    pub(super) async fn boot_for_pool(&self, runtime: RuntimeKind) -> Result<Option<Booted>, String> {
+        if self.capacity_short() {
+            return Ok(None);
+        }
+        let Ok(capacity) = Arc::clone(&self.capacity).try_acquire_owned() else { return Ok(None) };
+        let spec = sandbox_spec(runtime, generic_limits(), raas_sandbox::Network::None);
+        self.boot(spec, capacity).await.map(Some)
+    }
+
+    async fn capacity_for_call(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        if let Ok(permit) = Arc::clone(&self.capacity).try_acquire_owned() {
+            return Ok(permit);
+        }
+        self.waiting_for_capacity.fetch_add(1, Ordering::Relaxed);
+        let _waiting = CountDown(&self.waiting_for_capacity);
+        self.capacity_wanted.notify_one();
+        let acquired = tokio::time::timeout(CAPACITY_WITHIN, Arc::clone(&self.capacity).acquire_owned()).await;
+        match acquired {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(CallError::Stopping),
+            Err(_) => Err(CallError::NoCapacity { waited_ms: CAPACITY_WITHIN.as_millis() as u64 }),
+        }
+    }
+
+    async fn boot(&self, spec: SandboxSpec, capacity: OwnedSemaphorePermit) -> Result<Booted, String> {
+        let booting = async {
+            let created = self.spawner.current().create(spec).await.map_err(|error| error.to_string())?;
+            let logs = InstanceLogs::new(self.logs.clone());
+            let connection = Connection::start(created.io.control, logs.clone());
+            logs.read_pipes(created.io.stdout, created.io.stderr);
+            let booted = Booted { sandbox: created.handle, connection, logs, capacity };
+            booted.connection.booted().await.map_err(|error| {
+                format!("the interpreter did not start: {error}; it said: {}", booted.logs.early_output())
+            })?;
+            Ok(booted)
+        };
+        let limit = Duration::from_secs(u64::from(self.limits.boot_timeout_s));
+        tokio::time::timeout(limit, booting)
+            .await
+            .unwrap_or_else(|_| Err(format!("no interpreter was up within {} s", self.limits.boot_timeout_s)))
+    }
+}
+
+struct CountDown<'a>(&'a AtomicU32);
+
+impl Drop for CountDown<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn sandbox_error(began: bool, detail: String) -> CallError {
+    tracing::error!(error = %detail, "a sandbox could not be had");
+    CallError::Sandbox { began, detail }
+}
+
+/// What a sandbox of the pool is limited to until it is assigned; all but the temporary disk changes then.
+fn generic_limits() -> SandboxLimits {
+    SandboxLimits {
+        memory_bytes: u64::from(limits::MEMORY_DEFAULT_MB) << 20,
+        cpu_millis: 1000,
+        pids_max: limits::PROCESSES_MAX,
+        tmp_bytes: u64::from(limits::TMP_DEFAULT_MB) << 20,
+    }
+}
+
+fn limits_of(manifest: &FunctionManifest) -> SandboxLimits {
+    SandboxLimits {
+        memory_bytes: u64::from(manifest.memory_mb) << 20,
+        cpu_millis: manifest.cpu_millis,
+        tmp_bytes: u64::from(manifest.tmp_mb) << 20,
+        ..generic_limits()
+    }
+}
+
+fn sandbox_spec(runtime: RuntimeKind, limits: SandboxLimits, network: raas_sandbox::Network) -> SandboxSpec {
+    let argv: &[&str] = match runtime {
+        RuntimeKind::Python3 => &["/usr/bin/python3", "-I", "-B", "/opt/raas/python/boot.py"],
+        RuntimeKind::Node => &["/usr/bin/node", "/opt/raas/node/boot.cjs"],
+    };
+    let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("LANG", "C.UTF-8"), ("TZ", "UTC")];
+    SandboxSpec {
+        argv: argv.iter().map(|&word| word.to_owned()).collect(),
+        env: env.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        limits,
+        network,
+        code_dir: None,
+        writable_dir: None,
+    }
+}
+
+fn init_request(spec: &VersionSpec) -> InitRequest {
+    let manifest = &spec.manifest;
+    InitRequest {
+        handler: manifest.handler.clone(),
+        code_dir: "/var/task".into(),
+        function_name: manifest.name.to_string(),
+        function_version: spec.version,
+        memory_mb: manifest.memory_mb,
+        timeout_s: manifest.timeout_s,
+        concurrency: manifest.scaling.concurrency,
+        env: manifest.env.clone(),
+    }
+}

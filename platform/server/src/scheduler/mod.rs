@@ -1,0 +1,101 @@
+//! Which instance runs a call: the warming pool, instances by version, waits, and their retirement.
+//!
+//! Owns every sandbox of the platform from its start to its end. It must not know HTTP, tenants' keys, caching or the database:
+//! it is asked for a [`Lease`] on a version and gives one, or says why not.
+
+mod error;
+mod instance;
+mod launch;
+mod lifecycle;
+mod spawner;
+mod version_pool;
+mod warm_pool;
+
+pub use error::CallError;
+pub use instance::{InstanceStatus, micros_since};
+pub use launch::{LaunchLimits, Launcher};
+pub use spawner::SpawnerHandle;
+pub use version_pool::{VersionPool, VersionSpec};
+pub use warm_pool::{RuntimeKind, WarmPool};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
+
+/// How often idle instances are looked for. An instance is gone within a second after its idle time, so well below that.
+const RETIRE_EVERY: Duration = Duration::from_millis(200);
+
+/// All versions that have, or may soon have, instances.
+pub struct Scheduler {
+    launcher: Arc<Launcher>,
+    active: Mutex<Vec<Arc<VersionPool>>>,
+    tasks: TaskTracker,
+}
+
+impl Scheduler {
+    /// A scheduler with no instances. Call [`Scheduler::run`] for it to retire and refill.
+    pub fn new(launcher: Arc<Launcher>) -> Arc<Self> {
+        Arc::new(Self { launcher, active: Mutex::new(Vec::new()), tasks: TaskTracker::new() })
+    }
+
+    /// The warming pool, for `/metrics` and readiness.
+    pub fn launcher(&self) -> &Arc<Launcher> {
+        &self.launcher
+    }
+
+    /// The pool of a version, known to the scheduler from now on. The caller keeps it for as long as the version is routable.
+    pub fn version_pool(&self, spec: VersionSpec) -> Arc<VersionPool> {
+        VersionPool::new(spec, Arc::clone(&self.launcher))
+    }
+
+    /// Has `pool` looked after: idle instances retired, the minimum kept. Cheap when it is already known.
+    pub fn watch(&self, pool: &Arc<VersionPool>) {
+        if pool.mark_watched() {
+            self.active.lock().push(Arc::clone(pool));
+        }
+    }
+
+    /// Retires, keeps minimums and frees capacity for those who wait for it, until the platform stops.
+    pub async fn run(self: Arc<Self>, stop: tokio_util::sync::CancellationToken) {
+        let mut tick = tokio::time::interval(RETIRE_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.launcher.capacity_wanted() => {}
+                () = stop.cancelled() => return,
+            }
+            let mut pools = self.active.lock().clone();
+            for pool in &pools {
+                pool.retire_idle();
+                pool.keep_minimum();
+            }
+            if self.launcher.capacity_short() {
+                // The longest idle instance of whoever has one makes room; one a round is enough, the next round is near.
+                pools.sort_by_key(|pool| pool.idle_since());
+                if !pools.iter().any(|pool| pool.retire_one_idle()) {
+                    self.launcher.warm_pool().give_up_one();
+                }
+            }
+            self.active.lock().retain(|pool| !pool.unwatch_if_empty());
+        }
+    }
+
+    /// What runs now, for people.
+    pub fn instances(&self) -> Vec<InstanceStatus> {
+        self.active.lock().iter().flat_map(|pool| pool.statuses()).collect()
+    }
+
+    /// Stops every instance. Requests in flight should have drained before.
+    pub async fn stop(&self) {
+        self.tasks.close();
+        let pools = std::mem::take(&mut *self.active.lock());
+        for pool in pools {
+            pool.close();
+        }
+        self.launcher.warm_pool().close();
+        self.tasks.wait().await;
+    }
+}

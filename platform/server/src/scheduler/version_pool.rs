@@ -1,0 +1,441 @@
+//! The instances of one version: who gets a free one, who waits, when another is started, and when one is let go.
+//!
+//! All decisions are taken under one short lock, on counters in memory. The rules: a call takes the free instance with the
+//! fewest calls in it; else it waits in turn, and instances are started for what waits beyond what is starting, up to the
+//! maximum; a freed place goes to the longest wait. So no call is refused because an instance is still waking.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use raas_core::{FunctionId, FunctionManifest, limits};
+use std::path::PathBuf;
+use tokio::sync::oneshot;
+
+use super::error::CallError;
+use super::instance::{Instance, InstanceStatus, micros_since};
+use super::launch::Launcher;
+use super::lifecycle::Phase;
+
+/// How long to wait before the minimum is tried again after an instance failed to start.
+const MINIMUM_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What is run: everything a sandbox needs to know of a version.
+#[derive(Debug, Clone)]
+pub struct VersionSpec {
+    /// The function.
+    pub function: FunctionId,
+    /// The version's number.
+    pub version: u32,
+    /// What the author declared.
+    pub manifest: Arc<FunctionManifest>,
+    /// The folder that is mounted as `/var/task`.
+    pub code_dir: PathBuf,
+}
+
+struct Slot {
+    instance: Arc<Instance>,
+    in_flight: u32,
+    idle_since: Instant,
+    /// Takes no more calls.
+    draining: bool,
+}
+
+struct Waiter {
+    grant: oneshot::Sender<Result<Grant, CallError>>,
+}
+
+/// A place in an instance, on its way to a caller. Given back if the caller is gone.
+struct Grant {
+    lease: Lease,
+    cold_us: u64,
+}
+
+#[derive(Default)]
+struct State {
+    slots: Vec<Slot>,
+    starting: u32,
+    waiters: VecDeque<Waiter>,
+    closed: bool,
+    retry_minimum_at: Option<Instant>,
+}
+
+/// The instances of one version.
+pub struct VersionPool {
+    spec: VersionSpec,
+    launcher: Arc<Launcher>,
+    state: Mutex<State>,
+    minimum: AtomicU32,
+    watched: AtomicBool,
+}
+
+/// One place in one instance. Dropping it gives the place back.
+pub struct Lease {
+    pool: Arc<VersionPool>,
+    instance: Arc<Instance>,
+    /// How long the call waited for a free place, microseconds, start-up apart.
+    pub queue_us: u64,
+    /// How long the call waited for a sandbox to be assigned and the code to load, microseconds.
+    pub cold_us: u64,
+    /// Whether a sandbox had to be assigned or started for it.
+    pub cold_start: bool,
+    /// Whether dropping it gives the place back.
+    armed: bool,
+}
+
+impl VersionPool {
+    pub(super) fn new(spec: VersionSpec, launcher: Arc<Launcher>) -> Arc<Self> {
+        Arc::new(Self {
+            spec,
+            launcher,
+            state: Mutex::default(),
+            minimum: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
+        })
+    }
+
+    /// What is run.
+    pub fn spec(&self) -> &VersionSpec {
+        &self.spec
+    }
+
+    /// How many instances are kept even when idle.
+    pub fn set_minimum(&self, minimum: u32) {
+        self.minimum.store(minimum, Ordering::Relaxed);
+    }
+
+    /// Gets a place in a ready instance, waiting for one up to `deadline`.
+    ///
+    /// # Errors
+    /// [`CallError`]: queue full, nothing free in time, the code does not load, the platform stops or lacks a sandbox.
+    pub async fn acquire(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
+        let asked = Instant::now();
+        let receiver = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(CallError::Stopping);
+            }
+            if state.waiters.is_empty()
+                && let Some(lease) = self.take_free(&mut state)
+            {
+                return Ok(lease);
+            }
+            if state.waiters.len() >= limits::QUEUE_MAX_WAITS {
+                state.waiters.retain(|waiter| !waiter.grant.is_closed());
+            }
+            if state.waiters.len() >= limits::QUEUE_MAX_WAITS {
+                return Err(CallError::QueueFull { limit: limits::QUEUE_MAX_WAITS });
+            }
+            let (grant, receiver) = oneshot::channel();
+            state.waiters.push_back(Waiter { grant });
+            self.start_wanted(&mut state);
+            receiver
+        };
+        let waited = tokio::time::timeout_at(deadline.into(), receiver).await;
+        let total_us = micros_since(asked);
+        match waited {
+            Ok(Ok(Ok(grant))) => {
+                let mut lease = grant.lease;
+                lease.cold_us = grant.cold_us.min(total_us);
+                lease.queue_us = total_us - lease.cold_us;
+                Ok(lease)
+            }
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(_)) => Err(CallError::Stopping),
+            Err(_) => Err(CallError::NoCapacity { waited_ms: total_us / 1000 }),
+        }
+    }
+
+    /// The free instance with the fewest calls, the first among equals, so that the last ones fall idle.
+    fn take_free(self: &Arc<Self>, state: &mut State) -> Option<Lease> {
+        let concurrency = self.spec.manifest.scaling.concurrency;
+        let slot = state
+            .slots
+            .iter_mut()
+            .filter(|slot| !slot.draining && slot.in_flight < concurrency)
+            .min_by_key(|slot| slot.in_flight)?;
+        slot.in_flight += 1;
+        Some(Lease {
+            pool: Arc::clone(self),
+            instance: Arc::clone(&slot.instance),
+            queue_us: 0,
+            cold_us: 0,
+            cold_start: false,
+            armed: true,
+        })
+    }
+
+    /// Starts instances for the waits that those starting will not serve.
+    fn start_wanted(self: &Arc<Self>, state: &mut State) {
+        let concurrency = self.spec.manifest.scaling.concurrency as usize;
+        let waiting = state.waiters.iter().filter(|waiter| !waiter.grant.is_closed()).count();
+        let wanted = waiting.div_ceil(concurrency);
+        while (state.starting as usize) < wanted && self.may_start(state) {
+            self.start_one(state);
+        }
+    }
+
+    fn may_start(&self, state: &State) -> bool {
+        !state.closed && state.starting + state.slots.len() as u32 <= self.spec.manifest.scaling.max.saturating_sub(1)
+    }
+
+    fn start_one(self: &Arc<Self>, state: &mut State) {
+        state.starting += 1;
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            // Counts the start-up as over whatever happens, a panic included.
+            let mut starting = Starting { pool: &pool, over: false };
+            let begun = Instant::now();
+            let outcome = pool.launcher.launch(&pool.spec).await;
+            starting.over = true;
+            pool.started(outcome, micros_since(begun));
+        });
+    }
+
+    fn started(self: &Arc<Self>, outcome: Result<Arc<Instance>, CallError>, cold_us: u64) {
+        let mut state = self.state.lock();
+        state.starting = state.starting.saturating_sub(1);
+        match outcome {
+            Ok(instance) if state.closed => instance.stop(),
+            Ok(instance) => {
+                instance.advance(Phase::Ready);
+                state.slots.push(Slot { instance: Arc::clone(&instance), in_flight: 0, idle_since: Instant::now(), draining: false });
+                state.retry_minimum_at = None;
+                self.grant_free(&mut state, Some(cold_us));
+                drop(state);
+                let pool = Arc::downgrade(self);
+                tokio::spawn(async move {
+                    instance.ended().await;
+                    if let Some(pool) = pool.upgrade() {
+                        pool.lost(&instance);
+                    }
+                });
+            }
+            Err(error) => {
+                state.retry_minimum_at = Some(Instant::now() + MINIMUM_RETRY_AFTER);
+                // What fails once fails for all who wait now: the code does not load, or no sandbox can be had. Those who
+                // can still be served by a running instance go on waiting for it.
+                if state.slots.iter().all(|slot| slot.draining) && state.starting == 0 {
+                    for waiter in std::mem::take(&mut state.waiters) {
+                        let _ = waiter.grant.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands free places to those who wait, the longest first.
+    fn grant_free(self: &Arc<Self>, state: &mut State, cold_us: Option<u64>) {
+        while let Some(waiter) = state.waiters.pop_front() {
+            if waiter.grant.is_closed() {
+                continue;
+            }
+            let Some(mut lease) = self.take_free(state) else {
+                state.waiters.push_front(waiter);
+                return;
+            };
+            lease.cold_start = cold_us.is_some();
+            let grant = Grant { lease, cold_us: cold_us.unwrap_or(0) };
+            if let Err(Ok(mut grant)) = waiter.grant.send(Ok(grant)) {
+                // The caller left this instant. Its place is given back here: the lease's own drop would lock again.
+                grant.lease.armed = false;
+                self.give_back(state, &grant.lease.instance);
+            }
+        }
+    }
+
+    fn give_back(&self, state: &mut State, instance: &Arc<Instance>) {
+        if let Some(slot) = state.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, instance)) {
+            slot.in_flight = slot.in_flight.saturating_sub(1);
+            slot.idle_since = Instant::now();
+        }
+    }
+
+    fn release(self: &Arc<Self>, instance: &Arc<Instance>) {
+        let finished = {
+            let mut state = self.state.lock();
+            self.give_back(&mut state, instance);
+            let finished = state
+                .slots
+                .iter()
+                .position(|slot| Arc::ptr_eq(&slot.instance, instance) && slot.draining && slot.in_flight == 0)
+                .map(|index| state.slots.remove(index));
+            if !state.waiters.is_empty() {
+                self.grant_free(&mut state, None);
+                self.start_wanted(&mut state);
+            }
+            finished
+        };
+        if let Some(slot) = finished {
+            slot.instance.stop();
+        }
+    }
+
+    /// The instance's process is gone: its place is, too, and what waited for it is served by another.
+    fn lost(self: &Arc<Self>, instance: &Arc<Instance>) {
+        instance.advance(Phase::Gone);
+        instance.kill();
+        let mut state = self.state.lock();
+        state.slots.retain(|slot| !Arc::ptr_eq(&slot.instance, instance));
+        self.start_wanted(&mut state);
+    }
+
+    /// Takes an instance out of service: at once where `kill`, else when its calls have ended.
+    fn discard(self: &Arc<Self>, instance: &Arc<Instance>, kill: bool) {
+        let mut state = self.state.lock();
+        if let Some(slot) = state.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, instance)) {
+            slot.draining = true;
+            instance.advance(Phase::Draining);
+        }
+        if kill {
+            state.slots.retain(|slot| !Arc::ptr_eq(&slot.instance, instance));
+            instance.kill();
+        }
+        self.start_wanted(&mut state);
+    }
+
+    /// Lets go of instances that have been idle for the declared time, down to the minimum.
+    pub(super) fn retire_idle(&self) {
+        let idle_for = Duration::from_secs(u64::from(self.spec.manifest.scaling.idle_s));
+        while self.retire(|slot| slot.idle_since.elapsed() >= idle_for, self.minimum.load(Ordering::Relaxed)) {}
+    }
+
+    /// Lets go of one idle instance to make room for others. Returns whether there was one.
+    pub(super) fn retire_one_idle(&self) -> bool {
+        self.retire(|_| true, self.minimum.load(Ordering::Relaxed))
+    }
+
+    fn retire(&self, due: impl Fn(&Slot) -> bool, keep: u32) -> bool {
+        let retired = {
+            let mut state = self.state.lock();
+            if state.slots.len() <= keep as usize || !state.waiters.is_empty() {
+                return false;
+            }
+            let Some(index) = state.slots.iter().rposition(|slot| slot.in_flight == 0 && due(slot)) else { return false };
+            state.slots.remove(index)
+        };
+        retired.instance.advance(Phase::Draining);
+        retired.instance.stop();
+        true
+    }
+
+    /// Since when the longest idle instance has been idle; now, where none is.
+    pub(super) fn idle_since(&self) -> Instant {
+        let state = self.state.lock();
+        state.slots.iter().filter(|slot| slot.in_flight == 0).map(|slot| slot.idle_since).min().unwrap_or_else(Instant::now)
+    }
+
+    /// Starts what is missing from the minimum.
+    pub(super) fn keep_minimum(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.retry_minimum_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let minimum = self.minimum.load(Ordering::Relaxed);
+        while state.starting + (state.slots.len() as u32) < minimum && self.may_start(&state) {
+            self.start_one(&mut state);
+        }
+    }
+
+    pub(super) fn mark_watched(&self) -> bool {
+        !self.watched.swap(true, Ordering::AcqRel)
+    }
+
+    /// Stops being watched when there is nothing to watch. Returns whether it did.
+    pub(super) fn unwatch_if_empty(&self) -> bool {
+        let state = self.state.lock();
+        let empty = state.slots.is_empty()
+            && state.starting == 0
+            && state.waiters.is_empty()
+            && self.minimum.load(Ordering::Relaxed) == 0;
+        if empty {
+            // Under the lock, so that a call that comes now is seen either here or by `watch`.
+            self.watched.store(false, Ordering::Release);
+        }
+        empty
+    }
+
+    /// Takes no more calls: idle instances end now, busy ones with their last call, waits are told.
+    pub fn close(self: &Arc<Self>) {
+        let (idle, waiters) = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            self.minimum.store(0, Ordering::Relaxed);
+            let (idle, mut busy): (Vec<_>, Vec<_>) = std::mem::take(&mut state.slots).into_iter().partition(|slot| slot.in_flight == 0);
+            for slot in &mut busy {
+                slot.draining = true;
+                slot.instance.advance(Phase::Draining);
+            }
+            state.slots = busy;
+            (idle, std::mem::take(&mut state.waiters))
+        };
+        for slot in idle {
+            slot.instance.advance(Phase::Draining);
+            slot.instance.stop();
+        }
+        for waiter in waiters {
+            let _ = waiter.grant.send(Err(CallError::Stopping));
+        }
+    }
+
+    /// What runs now, for people.
+    pub fn statuses(&self) -> Vec<InstanceStatus> {
+        let state = self.state.lock();
+        state
+            .slots
+            .iter()
+            .map(|slot| InstanceStatus {
+                id: slot.instance.id,
+                version: self.spec.version,
+                phase: slot.instance.phase(),
+                in_flight: slot.in_flight,
+                started_at: slot.instance.started_at.to_string(),
+            })
+            .collect()
+    }
+
+    /// Instances ready, starting, and calls waiting.
+    pub fn counts(&self) -> (usize, u32, usize) {
+        let state = self.state.lock();
+        (state.slots.len(), state.starting, state.waiters.len())
+    }
+}
+
+/// Uncounts a start-up that did not come to its end.
+struct Starting<'a> {
+    pool: &'a Arc<VersionPool>,
+    over: bool,
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            let error = CallError::Sandbox { began: false, detail: "the start of an instance was abandoned".into() };
+            self.pool.started(Err(error), 0);
+        }
+    }
+}
+
+impl Lease {
+    /// The instance.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// Takes the instance out of service because a call in it ran past its timeout. An instance that runs one call at a time
+    /// is killed at once; one that runs several lets the others finish.
+    pub fn discard(&self) {
+        let alone = self.pool.spec.manifest.scaling.concurrency == 1;
+        self.pool.discard(&self.instance, alone);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.armed {
+            self.pool.release(&self.instance);
+        }
+    }
+}

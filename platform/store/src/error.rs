@@ -1,0 +1,107 @@
+//! What the store answers when it cannot do what was asked.
+
+use sqlx::error::ErrorKind;
+
+/// Why a store method failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such thing, or it belongs to another tenant.
+    #[error("{what} not found")]
+    NotFound {
+        /// The kind of thing, in words.
+        what: &'static str,
+    },
+    /// It is taken, or in a state that forbids this.
+    #[error("{what}")]
+    Conflict {
+        /// What is in the way, as a sentence without a full stop.
+        what: &'static str,
+    },
+    /// The caller asked for what can never be.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong, as a sentence without a full stop.
+        what: &'static str,
+    },
+    /// The address of the database cannot be used.
+    #[error("database address: {what}")]
+    Address {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The database could not be reached, or was too busy.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// The deadline passed; a write may have been done all the same.
+    #[error("the database did not answer in time")]
+    Timeout,
+    /// A stored value is not what this release writes.
+    #[error("stored {what} cannot be read")]
+    Corrupt {
+        /// The value.
+        what: &'static str,
+    },
+    /// The schema could not be brought up to date.
+    #[error("the database schema could not be brought up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The database refused a statement that it should have taken: a fault of the platform.
+    #[error("the database refused a statement")]
+    Refused(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later with nothing changed by the caller.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Timeout => true,
+            Self::NotFound { .. }
+            | Self::Conflict { .. }
+            | Self::Invalid { .. }
+            | Self::Address { .. }
+            | Self::Corrupt { .. }
+            | Self::Migrate(_)
+            | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Io(_)
+            | E::Tls(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed
+            | E::Protocol(_) => Self::Unavailable(error),
+            E::Database(refusal) => match refusal.kind() {
+                ErrorKind::UniqueViolation => Self::Conflict {
+                    what: "it exists already",
+                },
+                ErrorKind::ForeignKeyViolation => Self::Conflict {
+                    what: "it refers to something that is not there",
+                },
+                _ if refusal.code().is_some_and(|code| passing(&code)) => Self::Unavailable(error),
+                _ => Self::Refused(error),
+            },
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+/// Whether a database's error code speaks of its state and not of the statement.
+fn passing(code: &str) -> bool {
+    // SQLite gives its extended codes in decimal, the primary one in the low byte.
+    if let (Ok(number), true) = (code.parse::<u32>(), code.len() < 5) {
+        const BUSY_LOCKED_IOERR_FULL_CANTOPEN: [u32; 5] = [5, 6, 10, 13, 14];
+        return BUSY_LOCKED_IOERR_FULL_CANTOPEN.contains(&(number & 0xff));
+    }
+    // Postgres: connection, resources, operator intervention, system error; serialisation failure and deadlock.
+    ["08", "53", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
+        || ["40001", "40P01", "55P03"].contains(&code)
+}
