@@ -38,8 +38,8 @@ pub struct KeyPrefix {
 }
 
 impl KeyPrefix {
-    /// Hashes the constant parts. `node` is the id of the data-flow node whose result is kept, `""` for the whole
-    /// function.
+    /// Hashes the constant parts. `generation` goes up when a function's results are purged, so that none kept before is
+    /// found again; `node` is the id of the data-flow node whose result is kept, `""` for the whole function.
     #[must_use]
     pub fn new(scope: SharingScope, version: &VersionDigest, generation: u64, helpers: &HelperVersions, node: &str) -> Self {
         let mut hasher = blake3::Hasher::new();

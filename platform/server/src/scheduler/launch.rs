@@ -205,7 +205,7 @@ fn limits_of(manifest: &FunctionManifest) -> SandboxLimits {
 
 fn sandbox_spec(runtime: RuntimeKind, limits: SandboxLimits, network: raas_sandbox::Network) -> SandboxSpec {
     let argv: &[&str] = match runtime {
-        RuntimeKind::Python3 => &["/usr/bin/python3", "-I", "-B", "/opt/raas/python/boot.py"],
+        RuntimeKind::Python3 => &["/usr/bin/python3", "-I", "-S", "-B", "-X", "utf8", "/opt/raas/python/boot.py"],
         RuntimeKind::Node => &["/usr/bin/node", "/opt/raas/node/boot.cjs"],
     };
     let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("LANG", "C.UTF-8"), ("TZ", "UTC")];
