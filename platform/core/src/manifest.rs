@@ -3,7 +3,7 @@
 //! Reading it is strict and complete: an unknown key, a value out of its range or two values that contradict each other
 //! are refused, and all that is wrong is reported at once. A [`FunctionManifest`] therefore always holds values the rest
 //! of the platform can use as they are. What parses but is not built yet is listed by
-//! [`FunctionManifest::unsupported`].
+//! [`FunctionManifest::unsupported`] or [`FunctionManifest::without_effect`].
 
 use crate::pointer::JsonPointer;
 use std::collections::BTreeMap;
@@ -64,22 +64,33 @@ impl FunctionManifest {
         read::manifest(text)
     }
 
-    /// What the manifest asks for that this release does not do yet, one sentence each; empty when all of it is
-    /// supported. Deploying refuses these rather than ignore them.
+    /// What the manifest asks for that this release cannot do, one sentence each; empty when all of it is supported.
+    /// Deploying refuses these: the code would not run as its author means.
     #[must_use]
     pub fn unsupported(&self) -> Vec<String> {
         let mut list = Vec::new();
         if let Runtime::Provided | Runtime::Http | Runtime::Image = self.runtime {
             list.push(format!("runtime = \"{}\" is not available yet; use \"python3\" or \"node\"", self.runtime));
         }
-        if self.cache.mode == CacheMode::Proven {
-            list.push("cache.mode = \"proven\" is not available yet; use \"declared\" or \"off\"".to_owned());
-        }
-        if self.precompute.enabled {
-            list.push("precompute.enabled = true is not available yet; leave [precompute] out".to_owned());
-        }
         if !self.helpers.is_empty() {
             list.push("[helpers] is not available yet; leave it out".to_owned());
+        }
+        list
+    }
+
+    /// What the manifest asks for that this release leaves undone without harm, one sentence each: answers are right, and
+    /// only slower than they could be. Deploying tells the author.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<String> {
+        let mut list = Vec::new();
+        if self.cache.mode == CacheMode::Proven {
+            list.push("cache.mode = \"proven\" has no effect yet: results are not kept".to_owned());
+        }
+        if self.cache.stale_while_revalidate_s > 0 {
+            list.push("cache.stale_while_revalidate_s has no effect yet: a result past its ttl_s is computed again".to_owned());
+        }
+        if self.precompute.enabled {
+            list.push("precompute.enabled has no effect yet: nothing is computed ahead of calls".to_owned());
         }
         list
     }

@@ -19,6 +19,8 @@ pub const TASK_DIR: &str = "/var/task";
 pub const OUT_DIR: &str = "/var/out";
 /// Where Python packages go; belongs on `sys.path` after the package itself.
 pub const PYTHON_DIR: &str = "/var/out/python";
+/// Where a function finds them.
+const PYTHON_RUN_DIR: &str = "/var/task/.raas/python";
 /// Where Node packages go; belongs beside the package's code.
 pub const NODE_DIR: &str = "/var/out/node_modules";
 
@@ -82,7 +84,10 @@ fn python(root: &Path) -> Result<Option<Dependencies>, PackageError> {
         "--progress-bar=off", "--only-binary=:all:", "--no-compile", "--target", PYTHON_DIR, "-r", &task_file, "--cache-dir", "/tmp/pip-cache",
     ];
     // Files that do not compile (templates, other dialects) are no reason to refuse a package.
-    let compile = ["/usr/bin/python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", PYTHON_DIR];
+    // Tracebacks name the file where it will be, not where it is installed.
+    let compile = [
+        "/usr/bin/python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", PYTHON_DIR, "-p", PYTHON_RUN_DIR, PYTHON_DIR,
+    ];
     Ok(Some(Dependencies {
         lock_digest: lock_digest("python3", &requirements.files),
         // The package's own folder as the working folder would put its modules before pip's.

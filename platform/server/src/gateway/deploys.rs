@@ -48,6 +48,8 @@ pub struct DeployView {
     pub size_bytes: u64,
     /// Whether the very same version was there already: then only the alias moved.
     pub existed: bool,
+    /// What its manifest asks for that this platform leaves undone without harm.
+    pub warnings: Vec<String>,
 }
 
 impl From<DeployError> for Problem {
@@ -132,7 +134,15 @@ async fn deploy_once(
         app.reload_function(principal.tenant, &deployed.manifest.name).await?;
         let DeployedVersion { manifest, version, existed, digest, size_bytes } = deployed;
         tracing::info!(function = %manifest.name, version, existed, "function deployed");
-        let view = DeployView { name: manifest.name.to_string(), version, alias: alias.into(), digest: digest.to_string(), size_bytes, existed };
+        let view = DeployView {
+            name: manifest.name.to_string(),
+            version,
+            alias: alias.into(),
+            digest: digest.to_string(),
+            size_bytes,
+            existed,
+            warnings: manifest.without_effect(),
+        };
         Ok(Created { shown: view.clone(), kept: view })
     })
     .await
