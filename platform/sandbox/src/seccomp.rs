@@ -137,6 +137,7 @@ fn refuse_by_arguments(rules: &mut Rules) -> Result<()> {
     rules.insert(libc::SYS_personality, vec![rule([when(0, Ne, 0)?, when(0, Ne, 0xffff_ffff)?])?]);
 
     // Typing into another process's terminal.
+    #[allow(clippy::unnecessary_cast)] // another integer type on some C libraries
     let inject = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
     rules.insert(libc::SYS_ioctl, inject.into_iter().map(|r| rule([when(1, Eq, r)?])).collect::<Result<_>>()?);
     Ok(())

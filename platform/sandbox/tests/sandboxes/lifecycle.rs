@@ -209,7 +209,7 @@ fn cancelled_create_leaves_nothing(bed: &Bed) {
 }
 
 fn bad_requests_are_refused(bed: &Bed) {
-    let refused = |spec| bed.wait(bed.spawner.create(spec)).err().expect("an error");
+    let refused = |spec| bed.wait(bed.spawner.create(spec)).expect_err("refused");
     let absent = refused(command(&["/var/task/absent"]));
     assert!(matches!(&absent, SandboxError::Command(text) if text.contains("/var/task/absent")), "{absent}");
     assert_eq!(absent.fault(), Fault::Function);

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -165,7 +165,11 @@ impl Client {
                 other => break other?,
             }
         };
-        if response.status().is_success() { Ok(response) } else { Err(self.problem(response)) }
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        Err(self.problem(status, &self.read(response.into_body())?))
     }
 
     /// Sends a request and reads the whole answer as bytes.
@@ -173,9 +177,8 @@ impl Client {
     /// # Errors
     /// No answer, or a problem.
     pub fn bytes(&self, call: &Call<'_>) -> Outcome<(HeaderMap, Vec<u8>)> {
-        let (parts, mut body) = self.open(call)?.into_parts();
-        let bytes = body.with_config().limit(ANSWER_MAX_BYTES).read_to_vec().map_err(|error| self.unreachable(&error))?;
-        Ok((parts.headers, bytes))
+        let (parts, body) = self.open(call)?.into_parts();
+        Ok((parts.headers, self.read(body)?))
     }
 
     /// Sends a request and reads the whole answer.
@@ -230,7 +233,19 @@ impl Client {
         Ok((page.items, page.next_cursor))
     }
 
-    fn send(&self, call: &Call<'_>) -> Outcome<Response<Body>> {
+    /// Reads the whole of a body.
+    ///
+    /// # Errors
+    /// It breaks off, or is too large.
+    pub fn read(&self, mut body: Body) -> Outcome<Vec<u8>> {
+        body.with_config().limit(ANSWER_MAX_BYTES).read_to_vec().map_err(|error| self.unreachable(&error))
+    }
+
+    /// Sends a request once and hands back whatever answer there is.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn send(&self, call: &Call<'_>) -> Outcome<Response<Body>> {
         let mut builder = Request::builder().method(call.method.clone()).uri(format!("{}{}", self.url, call.path));
         for (name, value) in &call.headers {
             builder = builder.header(*name, value);
@@ -263,15 +278,14 @@ impl Client {
             ureq::Error::Io(error) => error.to_string(),
             other => other.to_string(),
         };
-        Failure::Unreachable { url: self.url.clone(), refused, cause }
+        let lost = refused || matches!(error, ureq::Error::Io(_));
+        Failure::Unreachable { url: self.url.clone(), refused, lost, cause }
     }
 
-    fn problem(&self, response: Response<Body>) -> Failure {
-        let status = response.status();
-        let mut body = response.into_body();
-        let read = body.with_config().limit(ANSWER_MAX_BYTES).read_to_vec();
-        match read.ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
-            Some(problem) if problem.get("code").is_some() => Failure::Problem(problem),
+    /// An answer that is not a success.
+    pub fn problem(&self, status: StatusCode, body: &[u8]) -> Failure {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(problem) if problem.get("code").is_some() => Failure::Problem(problem),
             _ => Failure::Problem(json!({
                 "type": "about:blank", "status": status.as_u16(), "code": "not-a-platform", "origin": "platform",
                 "title": format!("{} answered {status}, which is not how a RaaS platform answers", self.url),

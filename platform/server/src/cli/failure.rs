@@ -22,6 +22,8 @@ pub enum Failure {
         url: String,
         /// Whether nobody listens there.
         refused: bool,
+        /// Whether the connection broke, so that another may hold.
+        lost: bool,
         /// What happened.
         cause: String,
     },
@@ -96,7 +98,7 @@ impl Failure {
 
     /// Whether the same request may go through when it is sent again at once.
     pub fn is_connection_loss(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { lost: true, .. })
     }
 
     /// The block for people. `red` and `dim` colour what they are given.
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn failures_of_this_side_have_the_shape_of_problems() {
-        let failure = Failure::Unreachable { url: "http://127.0.0.1:1".into(), refused: true, cause: "refused".into() };
+        let failure = Failure::Unreachable { url: "http://127.0.0.1:1".into(), refused: true, lost: true, cause: "refused".into() };
         assert_eq!(failure.to_problem()["code"], "no-answer");
         assert!(failure.title().contains("raas up"));
     }

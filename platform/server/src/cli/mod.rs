@@ -1,6 +1,76 @@
-//! The command line.
+//! The command line: everything that `raas` does, as a client of the API like anybody else, apart from `up`, which is the
+//! platform itself.
+//!
+//! Where to start: [`run`] names the module of each command. Results go to standard output and everything else to standard
+//! error; with `--json` what is printed is the API's own JSON. It must not reach into the platform's parts: what a command
+//! cannot learn over HTTP, it does not know.
+
+mod access;
+mod arguments;
+mod client;
+mod config;
+mod context;
+mod demo;
+mod deploy;
+mod failure;
+mod format;
+mod functions;
+mod invoke;
+mod logs;
+mod screen;
+mod table;
+mod telemetry;
+mod up;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use client::Client;
+use failure::Outcome;
+use screen::Screen;
 
 /// Runs the command that the arguments name.
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn run() -> ExitCode {
+    let Arguments { json, command } = Arguments::parse();
+    let screen = Screen::new(json);
+    match perform(screen, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            screen.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+fn perform(screen: Screen, command: Command) -> Outcome {
+    let client = Client::from_environment;
+    match command {
+        Command::Up(arguments) => up::run(screen, arguments),
+        Command::Demo => demo::run(screen),
+        Command::Login { url, key } => access::login(screen, url, key),
+        Command::Deploy { folder, alias } => deploy::deploy(screen, &client()?, &folder, &alias),
+        Command::Functions => functions::list(screen, &client()?),
+        Command::Function { name } => functions::show(screen, &client()?, &name),
+        Command::Versions { name } => functions::versions(screen, &client()?, &name),
+        Command::Alias { name, delete: Some(alias), .. } => functions::delete_alias(screen, &client()?, &name, &alias),
+        Command::Alias { name, targets, .. } => functions::alias(screen, &client()?, &name, &targets),
+        Command::Delete { name } => functions::delete(screen, &client()?, &name),
+        Command::Invoke(arguments) => invoke::invoke(screen, arguments),
+        Command::Invocation { id } => invoke::invocation(screen, &client()?, &id),
+        Command::Logs { name, follow, since, invocation } => {
+            logs::logs(screen, &client()?, &name, follow, since.as_deref(), invocation.as_deref())
+        }
+        Command::Results { name, purge } => functions::results(screen, &client()?, &name, purge),
+        Command::Usage { function, from, to, all } => {
+            usage::usage(screen, &client()?, [("function", function), ("from", from), ("to", to)], all)
+        }
+        Command::Costs { function, from, to } => usage::costs(screen, &client()?, [("function", function), ("from", from), ("to", to)]),
+        Command::Keys(command) => access::keys(screen, &client()?, command),
+        Command::Tenants(command) => access::tenants(screen, &client()?, command),
+        Command::Config(command) => config::run(screen, command),
+        Command::Openapi => config::openapi(screen),
+    }
 }
