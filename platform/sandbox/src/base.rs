@@ -27,7 +27,10 @@ const ETC_DIRS: &[&str] = &["alternatives", "ssl/certs", "pki/ca-trust", "pki/tl
 const ETC_FILES: &[&str] = &["ld.so.cache", "localtime", "ssl/openssl.cnf", "protocols", "services", "mime.types"];
 /// Written.
 const ETC_MADE: &[(&str, &str)] = &[
-    ("passwd", "root:x:0:0:root:/tmp:/bin/sh\nraas:x:1000:1000:raas:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+    (
+        "passwd",
+        "root:x:0:0:root:/tmp:/bin/sh\nraas:x:1000:1000:raas:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    ),
     ("group", "root:x:0:\nraas:x:1000:\nnogroup:x:65534:\n"),
     ("hosts", "127.0.0.1\tlocalhost raas\n::1\tlocalhost raas\n"),
     ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n"),

@@ -44,7 +44,10 @@ impl Controllers {
     }
 
     pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
-        [(self.memory, "memory"), (self.cpu, "cpu"), (self.pids, "pids")].into_iter().filter(|(on, _)| *on).map(|(_, n)| n)
+        [(self.memory, "memory"), (self.cpu, "cpu"), (self.pids, "pids")]
+            .into_iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, n)| n)
     }
 
     pub(crate) fn and(self, other: Self) -> Self {

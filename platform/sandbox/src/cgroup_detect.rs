@@ -86,7 +86,9 @@ fn enable(group: &Path, wanted: Controllers) -> Controllers {
     for name in wanted.names() {
         let _ = fs::write(&file, format!("+{name}")); // one at a time: one that is absent must not spoil the others
     }
-    fs::read_to_string(&file).map(|names| Controllers::from_names(names.split_whitespace())).unwrap_or(Controllers::NONE)
+    fs::read_to_string(&file)
+        .map(|names| Controllers::from_names(names.split_whitespace()))
+        .unwrap_or(Controllers::NONE)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -104,7 +106,8 @@ fn parse_mounts(mountinfo: &str) -> Vec<Mounted> {
         let Some((left, right)) = line.split_once(" - ") else { continue };
         let left: Vec<&str> = left.split(' ').collect();
         let right: Vec<&str> = right.split(' ').collect();
-        let (Some(root), Some(point), Some(kind), Some(options)) = (left.get(3), left.get(4), right.first(), right.get(2))
+        let (Some(root), Some(point), Some(kind), Some(options)) =
+            (left.get(3), left.get(4), right.first(), right.get(2))
         else {
             continue;
         };

@@ -31,11 +31,7 @@ impl Identity {
         // SAFETY: geteuid has no preconditions and cannot fail.
         let root = unsafe { libc::geteuid() } == 0;
         let mapped = |path| fs::read_to_string(path).is_ok_and(|map| range_is_mapped(&map));
-        if root && mapped("/proc/self/uid_map") && mapped("/proc/self/gid_map") {
-            Self::Range
-        } else {
-            Self::Single
-        }
+        if root && mapped("/proc/self/uid_map") && mapped("/proc/self/gid_map") { Self::Range } else { Self::Single }
     }
 
     /// First host id and number of ids mapped to container id 0 and up.

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::error::SandboxError;
 
@@ -103,8 +103,7 @@ pub fn clean_up_leftovers(run_dir: &Path) -> Result<(), SandboxError> {
 fn is_ours(path: &Path) -> bool {
     let named = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(CGROUP_PREFIX));
     let named = named.is_some_and(|id| id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()));
-    named
-        && statfs(path).is_ok_and(|fs| [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&fs.filesystem_type()))
+    named && statfs(path).is_ok_and(|fs| [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&fs.filesystem_type()))
 }
 
 fn remove_groups(parent: &Path) -> io::Result<()> {

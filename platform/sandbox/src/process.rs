@@ -110,7 +110,8 @@ pub fn start_spawner(options: SpawnerOptions) -> Result<SpawnerProcess, SandboxE
     run_dir.clean().map_err(step("remove what an earlier spawner left"))?;
     fs::create_dir(run_dir.mount_point()).map_err(step("make the spawner's mount point"))?;
     let mut instance = [0u8; 4];
-    getrandom::fill(&mut instance).map_err(|e| SandboxError::start("choose a name", io::Error::other(e.to_string())))?;
+    getrandom::fill(&mut instance)
+        .map_err(|e| SandboxError::start("choose a name", io::Error::other(e.to_string())))?;
     let mut boot = Boot {
         run_dir: run_dir.root().to_owned(),
         runtime_dir,
@@ -193,7 +194,13 @@ fn spawn(boot: &Boot, lock: &fs::File) -> io::Result<(OwnedFd, OwnedFd, i32)> {
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     if pid == 0 {
         child(
-            [theirs_far.as_raw_fd(), lock_far.as_raw_fd(), null_far.as_raw_fd(), go_far.as_raw_fd(), go_write.as_raw_fd()],
+            [
+                theirs_far.as_raw_fd(),
+                lock_far.as_raw_fd(),
+                null_far.as_raw_fd(),
+                go_far.as_raw_fd(),
+                go_write.as_raw_fd(),
+            ],
             boot.die_with_parent,
             argv.as_ptr(),
             env.as_ptr(),

@@ -84,9 +84,14 @@ pub(crate) struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Op {
     Create(SandboxSpec),
-    Assign { sandbox: u64, assignment: Assignment },
+    Assign {
+        sandbox: u64,
+        assignment: Assignment,
+    },
     /// Has no reply: the exit is the answer.
-    Kill { sandbox: u64 },
+    Kill {
+        sandbox: u64,
+    },
     Shutdown,
 }
 
@@ -94,14 +99,31 @@ pub(crate) enum Op {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// The first message: the spawner is ready.
-    Hello { warnings: Vec<String> },
+    Hello {
+        warnings: Vec<String>,
+    },
     /// The first and only message: it is not.
-    NotReady { step: String, error: String },
+    NotReady {
+        step: String,
+        error: String,
+    },
     /// With [`CREATED_FDS`] descriptors.
-    Created { request_id: u64, sandbox: u64 },
-    Done { request_id: u64 },
-    Failed { request_id: u64, failure: Failure },
-    Exit { sandbox: u64, status: Status, oom_killed: bool },
+    Created {
+        request_id: u64,
+        sandbox: u64,
+    },
+    Done {
+        request_id: u64,
+    },
+    Failed {
+        request_id: u64,
+        failure: Failure,
+    },
+    Exit {
+        sandbox: u64,
+        status: Status,
+        oom_killed: bool,
+    },
 }
 
 /// Why a request was not carried out.
@@ -122,7 +144,12 @@ pub(crate) enum Status {
 }
 
 /// Sends one message with descriptors. `WouldBlock` only where `flags` says not to wait.
-pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[RawFd], flags: MsgFlags) -> io::Result<()> {
+pub(crate) fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    fds: &[RawFd],
+    flags: MsgFlags,
+) -> io::Result<()> {
     let bytes = encode(message)?;
     send_bytes(socket, &bytes, fds, flags)
 }

@@ -106,7 +106,8 @@ fn set_up(boot: &Boot) -> Step<(Workshop, Vec<String>, SignalFd)> {
     let mut blocked = SigSet::empty();
     blocked.add(Signal::SIGCHLD);
     blocked.thread_block().at("block signals")?;
-    let signals = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at("watch children")?;
+    let signals =
+        SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at("watch children")?;
 
     let run_dir = RunDir::existing(boot.run_dir.clone());
     mounts::set_propagation(Path::new("/"), Propagation::PrivateTree).at("leave the host's mounts")?;

@@ -27,8 +27,16 @@ pub(crate) const WORKING_DIR: &str = "/tmp";
 const HOST_NAME: &str = "raas";
 
 const MASKED: &[&str] = &[
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
 ];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/dev"];
 
@@ -75,11 +83,8 @@ pub(crate) fn build(
 
 fn resource_limits(limits: &SandboxLimits, enforced: Controllers) -> Value {
     let limit = |kind: &str, value: u64| json!({"type": kind, "soft": value, "hard": value});
-    let mut all = vec![
-        limit("RLIMIT_NOFILE", NOFILE_MAX),
-        limit("RLIMIT_CORE", 0),
-        limit("RLIMIT_MSGQUEUE", MSGQUEUE_MAX_BYTES),
-    ];
+    let mut all =
+        vec![limit("RLIMIT_NOFILE", NOFILE_MAX), limit("RLIMIT_CORE", 0), limit("RLIMIT_MSGQUEUE", MSGQUEUE_MAX_BYTES)];
     if !enforced.pids {
         all.push(limit("RLIMIT_NPROC", u64::from(limits.pids_max)));
     }

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::gateway::Problem;
 use crate::invoke::{Call, CallerPolicy};
 use crate::routing::{Principal, Scope, Scopes};
+use crate::trace::TraceContext;
 
 /// How long a claim holds unless it is extended.
 const LEASE: Duration = Duration::from_secs(30);
@@ -148,7 +149,7 @@ async fn run_one(app: &Arc<App>, claimed: ClaimedInvocation) -> InvocationOutcom
         event,
         canonical,
         policy: CallerPolicy::default(),
-        trace_context: String::new(),
+        trace: TraceContext::of_call(invocation.id, None, None),
         arrived_at: app.clock.now(),
         arrived: Instant::now(),
         admitted,

@@ -18,6 +18,7 @@ use crate::detached::RunToEnd;
 use crate::metering::{Metering, MeteringFull};
 use crate::routing::{FunctionRoute, Principal, VersionRoute};
 use crate::scheduler::{CallError, Scheduler, micros_since};
+use crate::trace::{CallSpan, TraceContext, TraceExport};
 
 /// How long a call may wait for an instance at least; a function with a longer timeout has its callers wait that long.
 const QUEUE_WAIT_AT_LEAST: Duration = Duration::from_secs(30);
@@ -54,8 +55,8 @@ pub struct Call {
     pub canonical: CanonicalEvent,
     /// What the caller says about cached results.
     pub policy: CallerPolicy,
-    /// W3C `traceparent`, then optionally a newline and `tracestate`.
-    pub trace_context: String,
+    /// Where it stands in its trace.
+    pub trace: TraceContext,
     /// When it arrived, by the wall clock.
     pub arrived_at: TimestampUs,
     /// When it arrived, for durations.
@@ -150,6 +151,8 @@ pub struct Invoker {
     pub scheduler: Arc<Scheduler>,
     /// Usage events.
     pub metering: Arc<Metering>,
+    /// Spans for a collector.
+    pub traces: TraceExport,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Executions whose caller has gone.
@@ -158,8 +161,14 @@ pub struct Invoker {
 
 impl Invoker {
     /// Puts the parts together.
-    pub fn new(results: MemoryTier, scheduler: Arc<Scheduler>, metering: Arc<Metering>, clock: Arc<dyn Clock>) -> Self {
-        Self { results, flights: Flights::default(), scheduler, metering, clock, detached: TaskTracker::new() }
+    pub fn new(
+        results: MemoryTier,
+        scheduler: Arc<Scheduler>,
+        metering: Arc<Metering>,
+        traces: TraceExport,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { results, flights: Flights::default(), scheduler, metering, traces, clock, detached: TaskTracker::new() }
     }
 
     /// Answers a call: from the store, from a flight that is under way, or by computing it.
@@ -285,6 +294,7 @@ impl Invoker {
         let pool = &call.version.pool;
         self.scheduler.watch(pool);
         let deadline = Instant::now() + queue_wait(&call.version);
+        let trace_context = call.trace.to_text();
         let mut times = Times::default();
         let mut cold_start = false;
         let mut outcome = Err(CallError::Sandbox { began: false, detail: "every instance was gone before the call".into() });
@@ -306,7 +316,7 @@ impl Invoker {
                 .call(Invoke {
                     invocation_id: call.id.as_bytes(),
                     deadline_unix_ms: u64::try_from(deadline_unix_ms).unwrap_or(0),
-                    trace_context: &call.trace_context,
+                    trace_context: &trace_context,
                     event: &call.event,
                 })
                 .await;
@@ -362,6 +372,16 @@ impl Invoker {
                 error.status()
             }
         };
+        self.traces.record(CallSpan {
+            context: &call.trace,
+            invocation: call.id,
+            function: &call.function.name,
+            version: call.version.number,
+            served_by: answer.served_by.as_str(),
+            status,
+            cold_start: answer.cold_start,
+            took: Duration::from_micros(answer.times.total_us),
+        });
         self.metering.record(&UsageEvent {
             invocation: call.id,
             tenant: call.principal.tenant,

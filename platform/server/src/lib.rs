@@ -16,3 +16,4 @@ mod routing;
 mod runtimes;
 mod scheduler;
 pub mod settings;
+mod trace;

@@ -26,6 +26,7 @@ use crate::routing::{Routing, Scope};
 use crate::runtimes;
 use crate::scheduler::{LaunchLimits, Launcher, Scheduler, SpawnerHandle, WarmPool};
 use crate::settings::Settings;
+use crate::trace::trace_service;
 
 /// The administrator's own tenant.
 const ADMINISTRATOR: &str = "admin";
@@ -139,11 +140,13 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     };
     let launcher = Launcher::new(Arc::clone(&spawner), Arc::clone(&warm_pool), limits, logs.clone(), Arc::clone(&clock));
     let scheduler = Scheduler::new(Arc::clone(&launcher));
+    let (traces, trace_task) =
+        trace_service(&settings.telemetry.otlp_endpoint).context("telemetry.otlp_endpoint cannot be used")?;
     let results = MemoryTier::new(MemoryTierOptions {
         capacity_bytes: u64::from(settings.results.memory_mb) << 20,
         entry_max_bytes: (settings.results.entry_max_kb as usize) << 10,
     });
-    let invoker = Arc::new(Invoker::new(results, Arc::clone(&scheduler), Arc::clone(&metering), Arc::clone(&clock)));
+    let invoker = Arc::new(Invoker::new(results, Arc::clone(&scheduler), Arc::clone(&metering), traces, Arc::clone(&clock)));
     let stopping = CancellationToken::new();
     let app = Arc::new(App {
         routing: Routing::new(Arc::clone(&scheduler)),
@@ -169,6 +172,9 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     background.spawn(Arc::clone(&warm_pool).run(Arc::clone(&launcher), stopping.clone()));
     background.spawn(Arc::clone(&scheduler).run(ended.clone()));
     background.spawn(log_task.run(ended.clone()));
+    if let Some(trace_task) = trace_task {
+        background.spawn(trace_task.run(ended.clone()));
+    }
     background.spawn({
         let (metering, ended) = (Arc::clone(&metering), ended.clone());
         async move { metering.run(ended).await }

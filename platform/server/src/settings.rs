@@ -328,6 +328,12 @@ impl Settings {
                 return refuse(format!("{name} must be at least 1"));
             }
         }
+        let collector = &self.telemetry.otlp_endpoint;
+        if !collector.is_empty() && !collector.starts_with("http://") {
+            return refuse(format!(
+                "telemetry.otlp_endpoint is `{collector}`, but must be the http:// address of an OTLP/HTTP collector, or empty"
+            ));
+        }
         if self.metering.segments_max < 2 {
             return refuse("metering.segments_max must be at least 2: one is written while another drains".into());
         }

@@ -6,9 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use raas_sandbox::{
-    Network, Sandbox, SandboxExit, SandboxLimits, SandboxSpec, Spawner, SpawnerOptions, start_spawner,
-};
+use raas_sandbox::{Network, Sandbox, SandboxExit, SandboxLimits, SandboxSpec, Spawner, SpawnerOptions, start_spawner};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Runtime;
 

@@ -54,7 +54,8 @@ print('own', sorted(os.listdir('/var')))
     assert!(ran.stdout.contains("own ['out', 'task', 'tmp']\n"), "{}", ran.stdout);
     let root = ran.stdout.lines().find(|l| l.starts_with("root")).unwrap();
     for name in root.trim_start_matches("root [").trim_end_matches(']').split(", ") {
-        let known = ["bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "sbin", "tmp", "usr", "var"];
+        let known =
+            ["bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "sbin", "tmp", "usr", "var"];
         assert!(known.contains(&name.trim_matches('\'')), "{name} is in the root");
     }
 }
@@ -207,8 +208,7 @@ fn devices(bed: &Bed) {
          open('/dev/shm/x', 'w').write('x')",
     );
     assert_eq!(
-        ran.stdout,
-        "['full', 'null', 'random', 'shm', 'tty', 'urandom', 'zero']\n8 b'\\x00\\x00'\n",
+        ran.stdout, "['full', 'null', 'random', 'shm', 'tty', 'urandom', 'zero']\n8 b'\\x00\\x00'\n",
         "{}",
         ran.stderr
     );

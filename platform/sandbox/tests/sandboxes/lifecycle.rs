@@ -38,7 +38,8 @@ fn assignment(code_dir: &Path) -> Assignment {
 }
 
 fn runs_a_command(bed: &Bed) {
-    let ran = bed.python("import os, sys; print(dict(os.environ), os.getcwd()); print('err', file=sys.stderr); sys.exit(7)");
+    let ran =
+        bed.python("import os, sys; print(dict(os.environ), os.getcwd()); print('err', file=sys.stderr); sys.exit(7)");
     assert_eq!(ran.exit.cause, ExitCause::Code(7), "{}", ran.stderr);
     assert!(!ran.exit.oom_killed);
     assert_eq!(ran.stdout, "{'PATH': '/usr/bin:/bin', 'RAAS_TEST': '1', 'LC_CTYPE': 'C.UTF-8'} /tmp\n");
@@ -94,7 +95,8 @@ attempt(lambda: os.rename('/var/task', '/var/other'))
 
 fn assign_shows_code_read_only(bed: &Bed) {
     let code = bed.folder("code", "main.py", "x = 42");
-    let mut sandbox = bed.create(python(&format!("import os\nprint(os.listdir('/var/task'), flush=True)\nos.read(3, 1)\n{TRY_TASK}")));
+    let mut sandbox = bed
+        .create(python(&format!("import os\nprint(os.listdir('/var/task'), flush=True)\nos.read(3, 1)\n{TRY_TASK}")));
     assert_eq!(bed.line(&mut sandbox), "[]");
     bed.wait(sandbox.handle.assign(assignment(&code))).unwrap();
     assert!(matches!(bed.wait(sandbox.handle.assign(assignment(&code))), Err(SandboxError::Invalid(_))));
@@ -139,7 +141,12 @@ fn node_runs(bed: &Bed) {
     let mut sent = String::new();
     bed.wait(sandbox.io.control.read_to_string(&mut sent)).unwrap();
     let ran = bed.finish(sandbox);
-    assert_eq!((ran.stdout.as_str(), sent.as_str(), ran.exit.cause), ("42 23\n", "over 3", ExitCause::Code(0)), "{}", ran.stderr);
+    assert_eq!(
+        (ran.stdout.as_str(), sent.as_str(), ran.exit.cause),
+        ("42 23\n", "over 3", ExitCause::Code(0)),
+        "{}",
+        ran.stderr
+    );
 }
 
 fn many_at_once(bed: &Bed) {
@@ -150,7 +157,8 @@ fn many_at_once(bed: &Bed) {
         for n in 0..COUNT {
             let spawner = bed.spawner.clone();
             tasks.push(tokio::spawn(async move {
-                let mut sandbox = spawner.create(command(&["/bin/sh", "-c", &format!("echo {n}; id -u")])).await.unwrap();
+                let mut sandbox =
+                    spawner.create(command(&["/bin/sh", "-c", &format!("echo {n}; id -u")])).await.unwrap();
                 let mut text = String::new();
                 sandbox.io.stdout.read_to_string(&mut text).await.unwrap();
                 assert_eq!(sandbox.handle.exited().await.cause, ExitCause::Code(0));
@@ -345,7 +353,8 @@ fn nothing_is_left_of_ended_sandboxes(bed: &Bed) {
     }
     let own = format!("/proc/{pid}/root/.raas");
     wait_for("folders, cgroups and mounts to go", || {
-        let empty = ["slots", "state", "bundles"].iter().all(|d| fs::read_dir(format!("{own}/{d}")).unwrap().count() == 0);
+        let empty =
+            ["slots", "state", "bundles"].iter().all(|d| fs::read_dir(format!("{own}/{d}")).unwrap().count() == 0);
         empty && groups(bed).is_empty() && (mounts(), files()) == before
     });
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -67,7 +67,8 @@ fn assign_changes_the_limits(bed: &Bed) {
         assert_eq!(ran.stdout == "209715200\n", fits, "{} {:?}", ran.stderr, ran.exit);
         assert_eq!(ran.exit.oom_killed, !fits);
     }
-    let mut sandbox = bed.create(python("a = b'x' * (100 << 20); print('ready', flush=True); import os; os.read(3, 1)"));
+    let mut sandbox =
+        bed.create(python("a = b'x' * (100 << 20); print('ready', flush=True); import os; os.read(3, 1)"));
     assert_eq!(bed.line(&mut sandbox), "ready");
     let refused = bed.wait(sandbox.handle.assign(assign(32 << 20)));
     assert!(matches!(refused, Err(SandboxError::Setup(_))) || bed.wait(sandbox.handle.exited()).oom_killed);
@@ -89,7 +90,9 @@ fn disk_filler_is_stopped(bed: &Bed) {
     let ran = bed.run(spec);
     assert_eq!(ran.stdout, "/tmp/a ENOSPC 16\n/dev/shm/a ENOSPC 16\n", "{}", ran.stderr);
     // Empty files take memory too.
-    let mut spec = python("import errno, os\ntry:\n  for n in range(10**6): os.mknod(f'/tmp/{n}')\nexcept OSError as e: print(errno.errorcode[e.errno])");
+    let mut spec = python(
+        "import errno, os\ntry:\n  for n in range(10**6): os.mknod(f'/tmp/{n}')\nexcept OSError as e: print(errno.errorcode[e.errno])",
+    );
     spec.limits = limits(|l| l.memory_bytes = 1 << 30);
     assert_eq!(bed.run(spec).stdout, "ENOSPC\n");
 }

@@ -36,8 +36,6 @@ pub enum Failure {
     },
     /// Standard output is gone.
     Output(io::Error),
-    /// It was said already; only the exit status is left.
-    Said,
 }
 
 /// What a command gives back.
@@ -78,7 +76,6 @@ impl Failure {
             Self::Unreachable { .. } => problem("no-answer", "platform", self.title(), true),
             Self::Local { code, message } => problem(code, "caller", message.clone(), false),
             Self::Output(error) => problem("no-output", "caller", error.to_string(), false),
-            Self::Said => problem("failed", "caller", String::new(), false),
         }
     }
 
@@ -90,9 +87,8 @@ impl Failure {
             Self::Unreachable { url, refused: true, .. } => format!(
                 "no platform answers at {url}; start one with `raas up`, or name another with RAAS_URL and RAAS_API_KEY or `raas login URL`"
             ),
-            Self::Unreachable { url, refused: false, cause } => format!("the platform at {url} gave no answer: {cause}"),
+            Self::Unreachable { url, refused: false, cause, .. } => format!("the platform at {url} gave no answer: {cause}"),
             Self::Output(error) => format!("standard output cannot be written: {error}"),
-            Self::Said => String::new(),
         }
     }
 

@@ -141,11 +141,11 @@ pub fn alias(screen: Screen, client: &Client, name: &str, wanted: &[AliasTarget]
         let call = Call::new(Method::PUT, format!("{}/aliases/{}", path(name), encode(alias))).body("application/json", body.as_bytes());
         texts.push(client.call(&call)?.text);
     }
-    let text = match texts.as_slice() {
+    let joined = match texts.as_slice() {
         [one] => one.clone(),
         several => format!("{{\"items\":[{}]}}", several.join(",")),
     };
-    let answer = Answer { text, headers: Default::default() };
+    let answer = Answer { text: joined, headers: Default::default() };
     screen.answer(&answer, |moved| {
         let moved = if moved.get("items").is_some() { items(moved, "items") } else { std::slice::from_ref(moved) };
         let line = |alias: &Value| format!("{name} {} → {}", text(alias, "name"), targets(items(alias, "targets")));

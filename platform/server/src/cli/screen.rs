@@ -28,11 +28,6 @@ impl Screen {
         Self { json, out_colour: colours && out_terminal, err_colour: colours && err_terminal, out_terminal, err_terminal }
     }
 
-    /// Whether a person watches standard error.
-    pub fn is_watched(self) -> bool {
-        self.err_terminal
-    }
-
     /// Whether standard error takes colours.
     pub fn err_colour(self) -> bool {
         self.err_colour
@@ -90,7 +85,7 @@ impl Screen {
 
     /// Prints why the command failed: as a problem on standard output for machines, as a block for people.
     pub fn failure(self, failure: &Failure) {
-        if matches!(failure, Failure::Said) || failure.exit_code() == std::process::ExitCode::SUCCESS {
+        if failure.exit_code() == std::process::ExitCode::SUCCESS {
             return;
         }
         if self.json && !matches!(failure, Failure::Output(_)) {

@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::invoke::{Answer, CacheOutcome, Call, CallerPolicy, InvokeError, Refused};
 use crate::routing::{Qualifier, Scope};
 use crate::scheduler::micros_since;
+use crate::trace::TraceContext;
 
 /// How long a client may take to send its event.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
@@ -109,7 +110,7 @@ async fn try_invoke(app: &Arc<App>, name: &str, request: Request<Body>) -> Resul
     }
     let call = Call {
         id,
-        trace_context: trace_context(&parts.headers, id),
+        trace: TraceContext::of_call(id, text_header(&parts.headers, "traceparent"), text_header(&parts.headers, "tracestate")),
         policy: caller_policy(&parts.headers),
         arrived_at: app.clock.now(),
         arrived,
@@ -248,6 +249,10 @@ async fn read_event(body: Body, headers: &HeaderMap) -> Result<Bytes, Problem> {
     }
 }
 
+fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
 fn wants_async(headers: &HeaderMap) -> bool {
     headers
         .get_all("prefer")
@@ -272,40 +277,6 @@ fn caller_policy(headers: &HeaderMap) -> CallerPolicy {
         }
     }
     policy
-}
-
-/// The caller's trace with this call as the parent of what the function does; a new trace where the caller has none.
-fn trace_context(headers: &HeaderMap, id: InvocationId) -> String {
-    let bytes = id.as_bytes();
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let mut context = String::with_capacity(56);
-    let trace = header("traceparent").and_then(parse_traceparent);
-    match trace {
-        Some((trace_id, flags)) => {
-            let _ = write!(context, "00-{trace_id}-{}-{flags}", hex::encode(&bytes[8..]));
-            if let Some(state) = header("tracestate").filter(|state| state.len() <= 512) {
-                context.push('\n');
-                context.push_str(state);
-            }
-        }
-        None => {
-            let _ = write!(context, "00-{}-{}-00", hex::encode(bytes), hex::encode(&bytes[8..]));
-        }
-    }
-    context
-}
-
-/// The trace id and flags of a valid W3C `traceparent`.
-fn parse_traceparent(value: &str) -> Option<(&str, &str)> {
-    let mut parts = value.split('-');
-    let (version, trace_id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let lower_hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    let zero = |text: &str| text.bytes().all(|byte| byte == b'0');
-    let known = lower_hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
-    let valid = known && lower_hex(trace_id, 32) && !zero(trace_id) && lower_hex(parent, 16) && !zero(parent) && lower_hex(flags, 2);
-    valid.then_some((trace_id, flags))
 }
 
 /// An asynchronous invocation that was accepted.
@@ -417,23 +388,6 @@ pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<St
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_traceparent_is_taken_over_only_when_valid() {
-        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        for (value, expected) in [
-            (format!("00-{trace}-00f067aa0ba902b7-01"), true),
-            (format!("01-{trace}-00f067aa0ba902b7-01-more"), true),
-            (format!("00-{trace}-00f067aa0ba902b7-01-more"), false),
-            (format!("ff-{trace}-00f067aa0ba902b7-01"), false),
-            (format!("00-{trace}-0000000000000000-01"), false),
-            (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), false),
-            (format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()), false),
-            ("nonsense".into(), false),
-        ] {
-            assert_eq!(parse_traceparent(&value).is_some(), expected, "{value}");
-        }
-    }
 
     #[test]
     fn qualifiers_are_one_of_version_and_alias() {

@@ -72,6 +72,7 @@ fn gather(app: &App) -> Registry {
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("calls_refused", "Calls refused because too many were in progress", app.admission.refused());
     counter("call_errors", "Calls answered with an error", errors);
+    counter("spans_dropped", "Spans dropped because the collector was slow or away", app.invoker.traces.dropped());
     counter("log_lines_dropped", "Log lines dropped because the queue was full", app.logs.dropped());
 
     let calls = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();

@@ -1,0 +1,23 @@
+//! What every test stands on: platforms, clients, functions, waits, and the search for leftovers.
+
+mod client;
+mod function;
+mod http;
+mod leftovers;
+mod platform;
+mod processes;
+mod shared;
+mod wait;
+
+pub use client::{Client, Reply};
+pub use function::Function;
+pub use http::{closed_by_peer, invocation, send, send_and_leave};
+pub use platform::{DataFolder, Options, Platform};
+pub use processes::{kill, sandbox_processes, spawner_of};
+pub use shared::shared;
+pub use wait::{in_parallel, wait_for};
+
+use std::time::Duration;
+
+/// Long enough for anything that works, on a loaded machine.
+pub const SOON: Duration = Duration::from_secs(30);
