@@ -1,6 +1,6 @@
 //! The parts of a running platform, as the gateway sees them, and the few changes that touch several of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId};
@@ -66,6 +66,16 @@ impl App {
             .collect();
         self.routing.set_functions(definitions);
         Ok(())
+    }
+
+    /// Removes the files of versions that no function has any more. Only at start, when nothing is being deployed.
+    pub fn remove_unreferenced(&self) {
+        let snapshot = self.routing.load();
+        let versions = snapshot.functions().flat_map(|function| function.versions.values());
+        let referenced: HashSet<_> = versions.map(|version| version.pool.spec().code_dir.clone()).collect();
+        if let Err(error) = self.deployer.remove_all_but(&referenced) {
+            tracing::warn!(error = %error, "files of deleted functions could not be removed");
+        }
     }
 
     /// Brings the snapshot's keys up to the database: at once after a key was made or revoked.

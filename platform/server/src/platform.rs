@@ -131,7 +131,7 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     let options = SpawnerOptions { run_dir: folders.run(), runtime_dir: runtimes::installed(&folders.runtimes()) };
     let spawner = spawner.connect().context("the spawner does not answer")?;
     let warnings = spawner.warnings().to_vec();
-    let spawner = SpawnerHandle::new(spawner, Box::new(move || start_spawner(options.clone())?.connect()));
+    let spawner = SpawnerHandle::new(spawner, Arc::new(move || start_spawner(options.clone())));
     let warm_pool = Arc::new(WarmPool::new(settings.pool.python3, settings.pool.node));
     let limits = LaunchLimits {
         instances_max: settings.instances.max,
@@ -164,6 +164,7 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     metering.drain().await.context("usage events of an earlier run cannot be written to the database")?;
     let admin_key = ensure_administrator(&store, &folders, clock.as_ref()).await?;
     app.load_routing().await.context("functions and keys cannot be read from the database")?;
+    app.remove_unreferenced();
 
     // Ends when serving has ended; the background tasks below end after it.
     let ended = CancellationToken::new();

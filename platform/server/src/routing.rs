@@ -173,7 +173,7 @@ impl FunctionRoute {
             return self.versions.get(&number);
         }
         let total: u64 = alias.targets.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut at = u64::from(draw) * total >> 32;
+        let mut at = (u64::from(draw) * total) >> 32;
         for (number, weight) in &alias.targets {
             let weight = u64::from(*weight);
             if at < weight {

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
 use super::child::{Child, free_address};
-use super::http::{Exchanges, post};
+use super::http::Exchanges;
 
 /// A peer that is not there is asked for like this.
 const HOW_TO_INSTALL: &str = "run `make bench`, or `scripts/bench-peers.sh DIR` and `raas bench --peers DIR`";
@@ -145,14 +145,13 @@ http {{
     }
 }
 
-/// Has a cache answer an event once, so that it is kept, and makes sure that the second answer comes from the cache.
+/// Has a cache answer a request once, so that it is kept, and makes sure that the second answer comes from the cache.
 ///
 /// # Errors
 /// It does not.
-pub fn ensure_hit(exchanges: &mut Exchanges, address: SocketAddr, path: &str, event: &str) -> anyhow::Result<()> {
-    let request = post(address, path, None, event);
-    exchanges.exchange(&request)?;
-    let again = exchanges.exchange(&request)?;
+pub fn ensure_hit(exchanges: &mut Exchanges, request: &[u8]) -> anyhow::Result<()> {
+    exchanges.exchange(request)?;
+    let again = exchanges.exchange(request)?;
     let status = again.header("X-Cache-Status").unwrap_or("missing");
     ensure!(status == "HIT", "nginx does not answer from its cache: X-Cache-Status is {status}");
     Ok(())

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::client::{Answer, Call, Client, WORK_WITHIN};
 use super::failure::{Failure, Outcome};
-use super::format::{bytes, text};
+use super::format::{bytes, list, text};
 use super::screen::{Progress, Screen};
 use super::table::printable;
 
@@ -31,6 +31,9 @@ pub fn deploy(screen: Screen, client: &Client, folder: &Path, alias: &str) -> Ou
     let progress = screen.progress(&format!("packing {}", folder.display()));
     let answer = pack_and_upload(client, folder, alias, &progress)?;
     drop(progress);
+    for warning in list(&answer.value()?, "warnings").iter().filter_map(Value::as_str) {
+        screen.warn(&printable(warning));
+    }
     screen.answer(&answer, |deployed| {
         let (name, version) = (text(deployed, "name"), &deployed["version"]);
         let existed = deployed["existed"].as_bool() == Some(true);

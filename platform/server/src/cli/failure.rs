@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::table::printable;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub enum Failure {
@@ -99,7 +101,8 @@ impl Failure {
 
     /// The block for people. `red` and `dim` colour what they are given.
     pub fn render(&self, red: impl Fn(&str) -> String, dim: impl Fn(&str) -> String) -> String {
-        let mut block = format!("{} {}", red("error:"), self.title());
+        let title: Vec<_> = self.title().lines().map(printable).collect();
+        let mut block = format!("{} {}", red("error:"), title.join("\n"));
         let Self::Problem(problem) = self else { return block };
         let mut facts = Vec::new();
         if let Some(code) = text(problem, "code") {
@@ -121,8 +124,13 @@ impl Failure {
         if let Some(error) = problem.get("error").filter(|error| !error.is_null()) {
             let kind = text(error, "type").unwrap_or("Error");
             let message = text(error, "message").unwrap_or_default();
-            indent(&mut block, &if message.is_empty() { kind.to_owned() } else { format!("{kind}: {message}") }, 2);
-            indent(&mut block, text(error, "stack").unwrap_or_default(), 4);
+            let stack = text(error, "stack").unwrap_or_default();
+            let raised = if message.is_empty() { kind.to_owned() } else { format!("{kind}: {message}") };
+            // Most stacks say it themselves, in the place where their language's readers look for it.
+            if !stack.contains(&raised) {
+                indent(&mut block, &raised, 2);
+            }
+            indent(&mut block, stack, 4);
         }
         block
     }
@@ -142,7 +150,7 @@ fn indent(block: &mut String, text: &str, by: usize) {
     for line in text.trim_end().lines() {
         block.push('\n');
         block.push_str(&" ".repeat(by));
-        block.push_str(line);
+        block.push_str(&printable(line));
     }
 }
 
@@ -164,6 +172,14 @@ mod tests {
             failure.render(plain, plain),
             "error: the function raised an exception\n  code function-error · origin function · HTTP 502\n  ValueError: no\n    File \"main.py\"\n      line 2"
         );
+    }
+
+    #[test]
+    fn a_stack_that_says_what_was_raised_is_enough() {
+        let failure = Failure::Problem(json!({
+            "title": "t", "code": "c", "error": {"type": "RangeError", "message": "no", "stack": "RangeError: no\n    at main.js:1"},
+        }));
+        assert_eq!(failure.render(plain, plain), "error: t\n  code c\n    RangeError: no\n        at main.js:1");
     }
 
     #[test]

@@ -89,7 +89,10 @@ fn served(counts: &Value) -> String {
     let parts: Vec<_> = shown
         .into_iter()
         .filter(|name| counts[name].as_u64().unwrap_or(0) > 0)
-        .map(|name| format!("{} {name}", counts[name]))
+        .map(|name| match (name, counts[name].as_u64()) {
+            ("errors", Some(1)) => "1 error".to_owned(),
+            _ => format!("{} {name}", counts[name]),
+        })
         .collect();
     if parts.is_empty() { "nothing since the platform started".to_owned() } else { parts.join(", ") }
 }
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn counts_that_are_zero_are_left_out() {
-        assert_eq!(served(&json!({"computed": 2, "hit": 0, "errors": 1})), "2 computed, 1 errors");
+        assert_eq!(served(&json!({"computed": 2, "hit": 0, "errors": 1})), "2 computed, 1 error");
         assert_eq!(cache(&json!({"mode": "declared", "ttl_s": 60, "key": ["/a"]})), "declared, 60 s, by /a");
     }
 }

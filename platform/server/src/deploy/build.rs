@@ -90,7 +90,7 @@ impl Deployer {
             writable_dir: Some(out.to_owned()),
         };
         let platform = |error: raas_sandbox::SandboxError| DeployError::Platform(anyhow::Error::new(error).context("no sandbox for the build"));
-        let sandbox = self.spawner.current().create(spec).await.map_err(platform)?;
+        let sandbox = self.spawner.create(spec).await.map_err(platform)?;
         let (lines, mut output) = mpsc::channel(64);
         tokio::spawn(read_lines(sandbox.io.stdout, lines.clone()));
         tokio::spawn(read_lines(sandbox.io.stderr, lines));

@@ -6,6 +6,7 @@
 mod build;
 mod identity;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,10 +96,10 @@ pub enum DeployError {
 
 impl DeployError {
     /// The installer's output in the shape in which code's errors are shown.
-    pub fn detail(&self) -> Option<FunctionError> {
+    pub fn detail(&self) -> Option<Box<FunctionError>> {
         match self {
             Self::Install { explanation, output } => {
-                Some(FunctionError { kind: "InstallFailed".into(), message: explanation.clone(), stack: output.clone() })
+                Some(Box::new(FunctionError { kind: "InstallFailed".into(), message: explanation.clone(), stack: output.clone() }))
             }
             _ => None,
         }
@@ -124,6 +125,28 @@ impl Deployer {
     /// The folder that sandboxes of a version see as `/var/task`.
     pub fn image_dir(&self, code_digest: &str, runtime: raas_core::Runtime) -> PathBuf {
         self.images.join(format!("{code_digest}.{}", runtime.as_str()))
+    }
+
+    /// Removes every image that is not in `referenced`, and the packages they were made of.
+    ///
+    /// # Errors
+    /// The file system fails.
+    pub fn remove_all_but(&self, referenced: &HashSet<PathBuf>) -> anyhow::Result<()> {
+        let mut packages = HashSet::new();
+        for entry in std::fs::read_dir(&self.images)? {
+            let path = entry?.path();
+            if referenced.contains(&path) {
+                packages.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            } else {
+                std::fs::remove_dir_all(&path)?;
+            }
+        }
+        for digest in self.packages.list()? {
+            if !packages.contains(&hex::encode(digest)) {
+                self.packages.remove(&digest)?;
+            }
+        }
+        Ok(())
     }
 
     /// Deploys an upload as a version of the function that its manifest names, and points `alias` at it.

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::idempotency::{Created, once};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemView};
 use crate::app::App;
 use crate::deploy::{DeployError, DeployedVersion, Progress, ProgressSender};
 use crate::routing::{Principal, Scope};
@@ -74,8 +74,8 @@ impl From<DeployError> for Problem {
     request_body(content = Vec<u8>, content_type = "application/gzip"),
     responses(
         (status = 201, body = DeployView),
-        (status = 413, description = "The upload is over the limit", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The archive, the manifest or the dependencies are not acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The upload is over the limit", body = ProblemView, content_type = "application/problem+json"),
+        (status = 422, description = "The archive, the manifest or the dependencies are not acceptable", body = ProblemView, content_type = "application/problem+json"),
     ))]
 pub async fn deploy(
     State(app): State<Arc<App>>,

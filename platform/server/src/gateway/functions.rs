@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::Caller;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemView};
 use crate::app::App;
 use crate::routing::{FunctionRoute, Principal, Scope};
 use crate::scheduler::InstanceStatus;
@@ -245,7 +245,7 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller, Query(query): Que
 
 /// One function: its newest manifest, aliases, what runs now.
 #[utoipa::path(get, path = "/v1/functions/{name}", tag = "functions", operation_id = "function_show", params(("name" = String, Path)),
-    responses((status = 200, body = FunctionView), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = FunctionView), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<Json<FunctionView>, Problem> {
     let principal = caller.require(Scope::FunctionsRead)?;
     let route = route(&app, principal, &name)?;
@@ -261,7 +261,7 @@ pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<
 
 /// Delete a function. Its results and versions become unreachable at once; calls in progress are answered.
 #[utoipa::path(delete, path = "/v1/functions/{name}", tag = "functions", operation_id = "function_delete", params(("name" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn delete(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     let principal = caller.require(Scope::FunctionsWrite)?;
     let name = function_name(&name)?;
@@ -275,7 +275,7 @@ pub async fn delete(State(app): State<Arc<App>>, caller: Caller, Path(name): Pat
 /// A function's versions, the newest first.
 #[utoipa::path(get, path = "/v1/functions/{name}/versions", tag = "functions", operation_id = "version_list",
     params(("name" = String, Path), PageQuery),
-    responses((status = 200, body = Page<VersionView>), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Page<VersionView>), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn versions(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -302,7 +302,7 @@ fn version_view(row: VersionRow) -> VersionView {
 
 /// A function's aliases.
 #[utoipa::path(get, path = "/v1/functions/{name}/aliases", tag = "functions", operation_id = "alias_list", params(("name" = String, Path)),
-    responses((status = 200, body = Page<AliasView>), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Page<AliasView>), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn aliases(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<Json<Page<AliasView>>, Problem> {
     let principal = caller.require(Scope::FunctionsRead)?;
     let route = route(&app, principal, &name)?;
@@ -313,7 +313,7 @@ pub async fn aliases(State(app): State<Arc<App>>, caller: Caller, Path(name): Pa
 /// Point an alias at a version, or split it over several by weight.
 #[utoipa::path(put, path = "/v1/functions/{name}/aliases/{alias}", tag = "functions", operation_id = "alias_set",
     params(("name" = String, Path), ("alias" = String, Path)), request_body = AliasRequest,
-    responses((status = 200, body = AliasView), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = AliasView), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn set_alias(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -333,7 +333,7 @@ pub async fn set_alias(
 /// Delete an alias.
 #[utoipa::path(delete, path = "/v1/functions/{name}/aliases/{alias}", tag = "functions", operation_id = "alias_delete",
     params(("name" = String, Path), ("alias" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn delete_alias(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -348,7 +348,7 @@ pub async fn delete_alias(
 
 /// What is kept of a function's results.
 #[utoipa::path(get, path = "/v1/functions/{name}/results", tag = "functions", operation_id = "result_show", params(("name" = String, Path)),
-    responses((status = 200, body = ResultsView), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = ResultsView), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn results(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<Json<ResultsView>, Problem> {
     let principal = caller.require(Scope::FunctionsRead)?;
     let route = route(&app, principal, &name)?;
@@ -363,7 +363,7 @@ pub async fn results(State(app): State<Arc<App>>, caller: Caller, Path(name): Pa
 
 /// Drop all kept results of a function; what is being computed now is not kept either.
 #[utoipa::path(delete, path = "/v1/functions/{name}/results", tag = "functions", operation_id = "result_purge", params(("name" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn purge(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     let principal = caller.require(Scope::FunctionsWrite)?;
     let route = route(&app, principal, &name)?;

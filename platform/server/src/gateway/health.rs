@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemView};
 use crate::app::App;
 
 /// The process lives.
@@ -17,7 +17,7 @@ pub async fn healthz() -> &'static str {
 
 /// The platform can answer calls: not stopping, the database answers, a spawner runs.
 #[utoipa::path(get, path = "/readyz", tag = "operation", operation_id = "readyz", security(()),
-    responses((status = 200, body = String), (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = String), (status = 503, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
     if app.stop.is_cancelled() {
         return Problem::unavailable("stopping", "the platform is stopping").into_response();

@@ -14,7 +14,7 @@ use raas_core::{CanonicalEvent, InvocationId, limits};
 use raas_store::{InvocationState, NewInvocation};
 
 use super::auth::{Caller, authenticate, require};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemView};
 use crate::app::App;
 use crate::invoke::{Answer, CacheOutcome, Call, CallerPolicy, InvokeError, Refused};
 use crate::routing::{Qualifier, Scope};
@@ -58,15 +58,15 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
             ("Server-Timing" = String, description = "auth, queue, cold, exec and total, milliseconds"),
         )),
         (status = 202, description = "Queued; ask at Location", body = QueuedInvocation),
-        (status = 400, description = "The event is not strict JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No key, or not a known one", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key lacks the scope `invoke`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such function, version or alias", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The event is over 6 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many calls of this tenant or function", body = Problem, content_type = "application/problem+json"),
-        (status = 502, description = "The function failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "No capacity", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The function ran past its timeout", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The event is not strict JSON", body = ProblemView, content_type = "application/problem+json"),
+        (status = 401, description = "No key, or not a known one", body = ProblemView, content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `invoke`", body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, description = "No such function, version or alias", body = ProblemView, content_type = "application/problem+json"),
+        (status = 413, description = "The event is over 6 MiB", body = ProblemView, content_type = "application/problem+json"),
+        (status = 429, description = "Too many calls of this tenant or function", body = ProblemView, content_type = "application/problem+json"),
+        (status = 502, description = "The function failed", body = ProblemView, content_type = "application/problem+json"),
+        (status = 503, description = "No capacity", body = ProblemView, content_type = "application/problem+json"),
+        (status = 504, description = "The function ran past its timeout", body = ProblemView, content_type = "application/problem+json"),
     ),
 )]
 pub async fn invoke(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request<Body>) -> Response {
@@ -352,7 +352,7 @@ pub struct InvocationView {
     params(("id" = String, Path, description = "The invocation")),
     responses(
         (status = 200, body = InvocationView),
-        (status = 404, description = "No such asynchronous invocation", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such asynchronous invocation", body = ProblemView, content_type = "application/problem+json"),
     ),
 )]
 pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {

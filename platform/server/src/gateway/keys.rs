@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::auth::{Caller, FreshKey};
 use super::functions::Page;
 use super::idempotency::{Created, once};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemView};
 use crate::app::App;
 use crate::routing::{Principal, Scope};
 
@@ -94,7 +94,7 @@ async fn tenant_meant(app: &App, principal: &Principal, tenant: Option<&str>) ->
 
 /// Make a key.
 #[utoipa::path(post, path = "/v1/keys", tag = "keys", operation_id = "key_create", request_body = KeyRequest,
-    responses((status = 201, body = KeyCreated), (status = 403, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 201, body = KeyCreated), (status = 403, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -154,7 +154,7 @@ fn key_view(row: KeyRow) -> KeyView {
 
 /// Revoke a key: the next request with it is refused.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = "keys", operation_id = "key_revoke", params(("id" = String, Path), KeyQuery),
-    responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,

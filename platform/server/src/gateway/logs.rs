@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::functions::{Page, invalid_query, page_rows, route};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemView};
 use crate::app::App;
 use crate::routing::Scope;
 
@@ -68,7 +68,7 @@ fn view(line: &LogLine) -> LogView {
 /// A function's log lines: the newest, a page of older ones, or live with `follow=true`.
 #[utoipa::path(get, path = "/v1/functions/{name}/logs", tag = "functions", operation_id = "log_list",
     params(("name" = String, Path), LogQuery),
-    responses((status = 200, body = Page<LogView>), (status = 404, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Page<LogView>), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,

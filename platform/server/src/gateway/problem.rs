@@ -11,29 +11,45 @@ use serde::Serialize;
 use crate::scheduler::CallError;
 
 /// An error as a caller sees it.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone)]
 pub struct Problem {
-    /// `urn:raas:problem:` and the code.
-    #[serde(rename = "type")]
-    pub kind: String,
     /// The HTTP status.
     pub status: u16,
     /// A stable name to test for.
     pub code: &'static str,
     /// What happened, and what to do about it.
     pub title: String,
-    /// Who is at fault: `platform`, `function`, `helper` or `caller`.
-    #[schema(value_type = String)]
+    /// Who is at fault.
     pub origin: Origin,
     /// Whether the same request may succeed later without repeating work that was done.
     pub retryable: bool,
     /// The error that the user's code raised.
+    pub error: Option<Box<FunctionError>>,
+    /// After how many seconds to retry.
+    pub retry_after_s: Option<u32>,
+}
+
+/// A problem on the wire.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemView<'a> {
+    /// `urn:raas:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The HTTP status.
+    status: u16,
+    /// A stable name to test for.
+    code: &'a str,
+    /// What happened, and what to do about it.
+    title: &'a str,
+    /// Who is at fault: `platform`, `function`, `helper` or `caller`.
+    origin: &'a str,
+    /// Whether the same request may succeed later without repeating work that was done.
+    retryable: bool,
+    /// The error that the user's code raised: `type`, `message`, `stack`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub error: Option<FunctionError>,
-    /// After how many seconds to retry.
-    #[serde(skip)]
-    pub retry_after_s: Option<u32>,
+    error: Option<&'a FunctionError>,
 }
 
 impl Problem {
@@ -66,7 +82,6 @@ impl Problem {
 
     fn new(status: StatusCode, code: &'static str, origin: Origin, retryable: bool, title: impl Into<String>) -> Self {
         Self {
-            kind: format!("urn:raas:problem:{code}"),
             status: status.as_u16(),
             code,
             title: title.into(),
@@ -79,7 +94,16 @@ impl Problem {
 
     /// The body as it is sent and stored.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        let view = ProblemView {
+            kind: format!("urn:raas:problem:{}", self.code),
+            status: self.status,
+            code: self.code,
+            title: &self.title,
+            origin: self.origin.as_str(),
+            retryable: self.retryable,
+            error: self.error.as_deref(),
+        };
+        serde_json::to_vec(&view).unwrap_or_default()
     }
 }
 
@@ -90,9 +114,9 @@ impl From<CallError> for Problem {
         match error {
             CallError::Raised(raised) => {
                 let code = if raised.kind == "ResponseTooLarge" { "response-too-large" } else { "function-error" };
-                Self { error: Some(raised), ..function(StatusCode::BAD_GATEWAY, code) }
+                Self { error: Some(Box::new(raised)), ..function(StatusCode::BAD_GATEWAY, code) }
             }
-            CallError::InitFailed(raised) => Self { error: Some(raised), ..function(StatusCode::BAD_GATEWAY, "init-failed") },
+            CallError::InitFailed(raised) => Self { error: Some(Box::new(raised)), ..function(StatusCode::BAD_GATEWAY, "init-failed") },
             CallError::InitTimeout { .. } => function(StatusCode::GATEWAY_TIMEOUT, "init-timeout"),
             CallError::Timeout { .. } => function(StatusCode::GATEWAY_TIMEOUT, "timeout"),
             CallError::OutOfMemory { .. } => function(StatusCode::BAD_GATEWAY, "out-of-memory"),
@@ -116,7 +140,7 @@ impl From<raas_store::StoreError> for Problem {
             StoreError::NotFound { .. } => Self::caller(StatusCode::NOT_FOUND, "not-found", error.to_string()),
             StoreError::Conflict { .. } => Self::caller(StatusCode::CONFLICT, "conflict", error.to_string()),
             StoreError::Invalid { .. } => Self::caller(StatusCode::BAD_REQUEST, "invalid", error.to_string()),
-            StoreError::Unavailable { .. } | StoreError::Timeout { .. } => {
+            StoreError::Unavailable { .. } | StoreError::Timeout => {
                 tracing::warn!(error = %error, "the database did not answer");
                 Self::unavailable("database-unavailable", "the database does not answer; try again")
             }

@@ -15,7 +15,7 @@ use super::auth::Caller;
 use super::functions::{Page, PageQuery, invalid_query, page};
 use super::idempotency::{Created, once};
 use super::keys::invalid_body;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemView};
 use crate::app::App;
 use crate::routing::Scope;
 
@@ -44,7 +44,7 @@ fn view(row: &TenantRow) -> TenantView {
 
 /// Make a tenant.
 #[utoipa::path(post, path = "/v1/tenants", tag = "tenants", operation_id = "tenant_create", request_body = TenantRequest,
-    responses((status = 201, body = TenantView), (status = 409, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 201, body = TenantView), (status = 409, body = ProblemView, content_type = "application/problem+json")))]
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -108,7 +108,7 @@ impl Launcher {
                     Network::None => raas_sandbox::Network::None,
                     Network::Egress => raas_sandbox::Network::Host,
                 };
-                let sandbox = sandbox_spec(runtime, limits.clone(), network);
+                let sandbox = sandbox_spec(runtime, limits, network);
                 self.boot(sandbox, capacity).await.map_err(|error| sandbox_error(false, error))?
             }
         };
@@ -154,7 +154,7 @@ impl Launcher {
 
     async fn boot(&self, spec: SandboxSpec, capacity: OwnedSemaphorePermit) -> Result<Booted, String> {
         let booting = async {
-            let created = self.spawner.current().create(spec).await.map_err(|error| error.to_string())?;
+            let created = self.spawner.create(spec).await.map_err(|error| error.to_string())?;
             let logs = InstanceLogs::new(self.logs.clone());
             let connection = Connection::start(created.io.control, logs.clone());
             logs.read_pipes(created.io.stdout, created.io.stderr);

@@ -1,40 +1,59 @@
 //! The platform's hold on its spawner: the one that lives now, and another when it is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use raas_sandbox::{SandboxError, Spawner};
+use raas_sandbox::{Sandbox, SandboxError, SandboxSpec, Spawner, SpawnerProcess};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The longest wait between attempts to start a new spawner.
 const RESTART_BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
-/// Starts a spawner process and connects to it.
-pub type SpawnerStarter = Box<dyn Fn() -> Result<Spawner, SandboxError> + Send + Sync>;
+/// How long the making of a sandbox waits for a new spawner when the old one is lost.
+const REPLACED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Starts a spawner process. Blocks for tens of milliseconds.
+pub type SpawnerStarter = Arc<dyn Fn() -> Result<SpawnerProcess, SandboxError> + Send + Sync>;
 
 /// The current spawner. All its sandboxes die with it; the next one starts with none.
 pub struct SpawnerHandle {
-    current: ArcSwap<Spawner>,
-    lost: AtomicBool,
+    current: watch::Sender<Arc<Spawner>>,
+    lost: watch::Sender<bool>,
     starter: SpawnerStarter,
 }
 
 impl SpawnerHandle {
     /// Holds `spawner`; `starter` makes the next one should it be lost.
     pub fn new(spawner: Spawner, starter: SpawnerStarter) -> Arc<Self> {
-        Arc::new(Self { current: ArcSwap::from_pointee(spawner), lost: AtomicBool::new(false), starter })
+        Arc::new(Self { current: watch::Sender::new(Arc::new(spawner)), lost: watch::Sender::new(false), starter })
     }
 
     /// The spawner of now.
     pub fn current(&self) -> Arc<Spawner> {
-        self.current.load_full()
+        self.current.borrow().clone()
     }
 
     /// Whether there is none at the moment.
     pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        *self.lost.borrow()
+    }
+
+    /// Makes a sandbox; where the spawner is lost meanwhile, by the next one, so that its loss costs a moment and no error.
+    ///
+    /// # Errors
+    /// No sandbox can be made, or no new spawner came in time.
+    pub async fn create(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
+        let mut spawners = self.current.subscribe();
+        let current = spawners.borrow_and_update().clone();
+        match current.create(spec.clone()).await {
+            Err(SandboxError::SpawnerGone) => {}
+            outcome => return outcome,
+        }
+        match tokio::time::timeout(REPLACED_WITHIN, spawners.changed()).await {
+            Ok(Ok(())) => self.current().create(spec).await,
+            Ok(Err(_)) | Err(_) => Err(SandboxError::SpawnerGone),
+        }
     }
 
     /// Replaces a lost spawner, until the platform stops.
@@ -45,27 +64,27 @@ impl SpawnerHandle {
                 () = current.spawner_gone() => {}
                 () = stop.cancelled() => return,
             }
-            self.lost.store(true, Ordering::Relaxed);
+            self.lost.send_replace(true);
             tracing::warn!("the spawner is gone, and every sandbox with it: starting another");
             let mut back_off = Duration::from_millis(50);
-            loop {
-                match (self.starter)() {
-                    Ok(spawner) => {
-                        self.current.store(Arc::new(spawner));
-                        self.lost.store(false, Ordering::Relaxed);
-                        tracing::info!("a new spawner runs");
-                        break;
-                    }
-                    Err(error) => {
-                        tracing::error!(error = %error, "no spawner could be started: no function can run until one can");
-                        tokio::select! {
-                            () = tokio::time::sleep(back_off) => {}
-                            () = stop.cancelled() => return,
-                        }
-                        back_off = (back_off * 2).min(RESTART_BACK_OFF_MAX);
-                    }
+            while let Err(problem) = self.replace().await {
+                tracing::error!(error = %problem, "no spawner could be started: no function can run until one can");
+                tokio::select! {
+                    () = tokio::time::sleep(back_off) => {}
+                    () = stop.cancelled() => return,
                 }
+                back_off = (back_off * 2).min(RESTART_BACK_OFF_MAX);
             }
+            self.lost.send_replace(false);
+            tracing::info!("a new spawner runs");
         }
+    }
+
+    async fn replace(&self) -> Result<(), String> {
+        let starter = Arc::clone(&self.starter);
+        let started = tokio::task::spawn_blocking(move || starter()).await.map_err(|error| error.to_string())?;
+        let spawner = started.and_then(SpawnerProcess::connect).map_err(|error| error.to_string())?;
+        self.current.send_replace(Arc::new(spawner));
+        Ok(())
     }
 }

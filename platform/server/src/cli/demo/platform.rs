@@ -116,12 +116,15 @@ impl ThrowAway {
             command.env_remove(name);
         }
         command.env("RAAS_CONTEXT", folder.path().join("context.json"));
-        // SAFETY: the closure only makes one system call, and allocates nothing.
-        unsafe {
-            command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(Into::into));
-        }
-        // Blocked here, so that the thread that clears up is the only one that ever gets them.
+        // Blocked here, so that the thread that clears up is the only one that ever gets them; a child inherits that.
         let ending = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        // SAFETY: the closure only makes two system calls, and allocates nothing.
+        unsafe {
+            command.pre_exec(move || {
+                ending.thread_unblock()?;
+                nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(Into::into)
+            });
+        }
         ending.thread_block().map_err(|error| failed("signals cannot be listened for", &error))?;
         let mut child = command.spawn().map_err(|error| failed("the platform cannot be started", &error))?;
         let output = child.stdout.take();
