@@ -1,5 +1,5 @@
 # Every target prepares the machine for itself: as root it installs the Debian packages it needs, otherwise it says which.
-.PHONY: demo build test test-sdk check format lint deny docs bench openapi install clean
+.PHONY: demo build test test-sdk check format lint deny docs bench fuzz openapi install clean
 
 build:
 	scripts/prepare.sh run
@@ -39,6 +39,10 @@ bench: build
 	scripts/prepare.sh bench
 	scripts/bench-peers.sh target/bench-peers
 	target/release/raas bench --peers target/bench-peers
+
+# What users feed to the platform, a minute each.
+fuzz:
+	scripts/fuzz.sh 60
 
 # The committed OpenAPI document; a test fails while it differs from what is served.
 openapi:

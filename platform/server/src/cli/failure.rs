@@ -127,10 +127,12 @@ impl Failure {
             let stack = text(error, "stack").unwrap_or_default();
             let raised = if message.is_empty() { kind.to_owned() } else { format!("{kind}: {message}") };
             // Most stacks say it themselves, in the place where their language's readers look for it.
-            if !stack.contains(&raised) {
+            if stack.contains(&raised) {
+                indent(&mut block, stack, 2);
+            } else {
                 indent(&mut block, &raised, 2);
+                indent(&mut block, stack, 4);
             }
-            indent(&mut block, stack, 4);
         }
         block
     }
@@ -179,7 +181,7 @@ mod tests {
         let failure = Failure::Problem(json!({
             "title": "t", "code": "c", "error": {"type": "RangeError", "message": "no", "stack": "RangeError: no\n    at main.js:1"},
         }));
-        assert_eq!(failure.render(plain, plain), "error: t\n  code c\n    RangeError: no\n        at main.js:1");
+        assert_eq!(failure.render(plain, plain), "error: t\n  code c\n  RangeError: no\n      at main.js:1");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn run(screen: Screen) -> Outcome {
     if !platform.wait_until_warm()? {
         progress.line("the warming pool is not full yet; first calls may take longer than they would");
     }
-    let mut steps = journey::play(&platform.client, |what| progress.step(what))?;
+    let mut steps = journey::play(&platform.client, |what| progress.step(what), || platform.wait_until_warm().map(drop))?;
     progress.step("looking up what each call cost");
     let currency = journey::price(&platform.client, &mut steps)?;
     progress.step("stopping the platform");

@@ -76,13 +76,14 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn of(step: &'a Step) -> Self {
-        let computed = step.calls.iter().filter(|call| call.is_computed()).map(|call| call.compute_ms);
+        // Not `sum`, whose sum of nothing is -0.0.
+        let sum = |figure: &dyn Fn(&Answered) -> f64| step.calls.iter().fold(0.0, |sum, call| sum + figure(call));
         Self {
             step,
             cold: step.calls.iter().any(|call| call.cold),
             server_ms: step.calls.iter().map(|call| call.server_ms).fold(0.0, f64::max),
-            compute_ms: computed.sum(),
-            saved_ms: step.calls.iter().map(saved_ms).sum(),
+            compute_ms: sum(&|call| if call.is_computed() { call.compute_ms } else { 0.0 }),
+            saved_ms: sum(&saved_ms),
             cost: step.calls.iter().fold(Amount::default(), |sum, call| sum.plus(cost(call))),
         }
     }
