@@ -15,6 +15,7 @@ use raas_results::{Flights, Joined, MemoryTier, StoredResult};
 use tokio_util::task::TaskTracker;
 
 use crate::detached::RunToEnd;
+use crate::durations::CallDurations;
 use crate::metering::{Metering, MeteringFull};
 use crate::routing::{FunctionRoute, Principal, VersionRoute};
 use crate::scheduler::{CallError, Scheduler, micros_since};
@@ -153,6 +154,8 @@ pub struct Invoker {
     pub metering: Arc<Metering>,
     /// Spans for a collector.
     pub traces: TraceExport,
+    /// How long answers took.
+    pub durations: CallDurations,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Executions whose caller has gone.
@@ -168,7 +171,16 @@ impl Invoker {
         traces: TraceExport,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { results, flights: Flights::default(), scheduler, metering, traces, clock, detached: TaskTracker::new() }
+        Self {
+            results,
+            flights: Flights::default(),
+            scheduler,
+            metering,
+            traces,
+            durations: CallDurations::default(),
+            clock,
+            detached: TaskTracker::new(),
+        }
     }
 
     /// Answers a call: from the store, from a flight that is under way, or by computing it.
@@ -372,6 +384,8 @@ impl Invoker {
                 error.status()
             }
         };
+        let took = Duration::from_micros(answer.times.total_us);
+        self.durations.record(answer.served_by, took);
         self.traces.record(CallSpan {
             context: &call.trace,
             invocation: call.id,
@@ -380,7 +394,7 @@ impl Invoker {
             served_by: answer.served_by.as_str(),
             status,
             cold_start: answer.cold_start,
-            took: Duration::from_micros(answer.times.total_us),
+            took,
         });
         self.metering.record(&UsageEvent {
             invocation: call.id,

@@ -7,6 +7,7 @@ mod async_invocations;
 pub mod cli;
 mod deploy;
 mod detached;
+mod durations;
 pub mod gateway;
 mod invoke;
 mod logs;

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -75,15 +75,22 @@ fn gather(app: &App) -> Registry {
     counter("spans_dropped", "Spans dropped because the collector was slow or away", app.invoker.traces.dropped());
     counter("log_lines_dropped", "Log lines dropped because the queue was full", app.logs.dropped());
 
-    let calls = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
+    let calls = Family::<Labels, Counter>::default();
     for served_by in ServedBy::ALL {
         calls.get_or_create(&vec![("served_by", served_by.as_str())]).inc_by(served[served_by.code() as usize]);
     }
     registry.register("calls", "Answered calls by what served them", calls);
 
+    let problems = Family::<Labels, Counter>::default();
+    for (code, origin, count) in super::problem_counts::counts() {
+        problems.get_or_create(&vec![("code", code), ("origin", origin)]).inc_by(count);
+    }
+    registry.register("problems", "Problems answered, by code and by who is at fault", problems);
+    app.invoker.durations.register(&mut registry);
+
     let waiting = Family::<Labels, Gauge>::default();
-    let taken = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
-    let missed = Family::<Labels, prometheus_client::metrics::counter::Counter>::default();
+    let taken = Family::<Labels, Counter>::default();
+    let missed = Family::<Labels, Counter>::default();
     for runtime in RuntimeKind::ALL {
         let status = launcher.warm_pool().status(runtime);
         let labels = vec![("runtime", runtime.as_str())];

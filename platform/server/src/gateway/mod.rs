@@ -16,6 +16,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod problem;
+mod problem_counts;
 mod serve;
 mod tenants;
 

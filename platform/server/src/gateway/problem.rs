@@ -151,6 +151,7 @@ impl From<raas_store::StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        super::problem_counts::count(self.code, self.origin);
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, self.to_json()).into_response();
         let headers = response.headers_mut();

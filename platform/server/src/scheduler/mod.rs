@@ -1,7 +1,7 @@
 //! Which instance runs a call: the warming pool, instances by version, waits, and their retirement.
 //!
 //! Owns every sandbox of the platform from its start to its end. It must not know HTTP, tenants' keys, caching or the database:
-//! it is asked for a [`Lease`] on a version and gives one, or says why not.
+//! it is asked for a [`version_pool::Lease`] on a version and gives one, or says why not.
 
 mod error;
 mod instance;
