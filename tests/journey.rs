@@ -36,7 +36,7 @@ fn a_python_example_is_computed_cold_then_warm_then_served_from_what_is_kept() {
     }
     let route = cold.json()["route"].as_array().unwrap().clone();
     assert_eq!((route.first().unwrap(), route.last().unwrap()), (&json!("SEA"), &json!("MIA")));
-    assert!(cold.json()["total_km"].as_f64().unwrap() > 4380.0);
+    assert!(cold.json()["total_km"].as_f64().unwrap() > 4300.0);
 
     let warm = client.invoke("route", &json!({"from": "SEA", "to": "BOS", "range_km": 1500})).expect(200);
     assert_eq!((warm.served_by(), warm.header("raas-cold-start")), ("computed", "false"));
@@ -63,7 +63,8 @@ fn a_node_example_answers_and_is_kept() {
     assert_eq!(novembers.json()["summary"]["days"], 120);
     assert_eq!(novembers.json()["months"].as_array().unwrap().len(), 4);
     let hit = client.invoke("seattle-weather", &json!({"month": 11})).expect(200);
-    assert_eq!((hit.served_by(), hit.body), ("hit", novembers.body));
+    assert_eq!(hit.served_by(), "hit");
+    assert_eq!(hit.body, novembers.body);
     let problem = client.invoke("seattle-weather", &json!({"month": 13})).problem(502, "function-error", "function");
     assert_eq!(problem["error"]["type"], "RangeError");
     assert!(problem["error"]["stack"].as_str().unwrap().contains("main.js"), "{problem}");

@@ -31,6 +31,13 @@ pub fn send_and_leave(client: &Client, function: &str, event: &str, until: impl 
     stream.shutdown(std::net::Shutdown::Both).unwrap();
 }
 
+/// The answer to the request that was sent on this connection.
+pub fn last_answer(mut stream: TcpStream) -> String {
+    // Asks for the connection to be closed after it, so that the end is the end.
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: raas\r\nconnection: close\r\n\r\n").unwrap();
+    closed_by_peer(stream)
+}
+
 /// All that comes until the platform closes the connection.
 pub fn closed_by_peer(mut stream: TcpStream) -> String {
     let mut all = Vec::new();

@@ -74,13 +74,21 @@ pub struct FunctionError {
 }
 
 impl FunctionError {
-    fn parse(payload: &[u8]) -> Result<Self, ConnectionEnd> {
-        let mut error: Self = serde_json::from_slice(payload)
+    /// The error, and whether the runtime ends because of it.
+    fn parse(payload: &[u8]) -> Result<(Self, bool), ConnectionEnd> {
+        #[derive(Deserialize)]
+        struct Payload {
+            #[serde(flatten)]
+            error: FunctionError,
+            #[serde(default)]
+            ends: bool,
+        }
+        let Payload { mut error, ends } = serde_json::from_slice(payload)
             .map_err(|_| ConnectionEnd::Broken("an error frame that is not the contract's JSON".into()))?;
         for field in [&mut error.kind, &mut error.message, &mut error.stack] {
             field.truncate(field.floor_char_boundary(ERROR_FIELD_MAX_BYTES));
         }
-        Ok(error)
+        Ok((error, ends))
     }
 }
 
@@ -146,6 +154,10 @@ struct State {
     pending: HashMap<u64, Pending>,
     outbox: BytesMut,
     end: Option<ConnectionEnd>,
+    /// The runtime has said that it is about to end: it is given nothing more.
+    ending: bool,
+    /// Kept apart from the stage, which the connection's end overwrites before anybody may have looked.
+    init_failure: Option<FunctionError>,
     last_invocation: Option<[u8; 16]>,
 }
 
@@ -235,7 +247,10 @@ impl Connection {
             .map_or(Stage::Ended(ConnectionEnd::Dropped), |stage| stage.clone());
         match end {
             Stage::InitFailed(error) => Err(ContractError::Function(error)),
-            Stage::Ended(end) => Err(ContractError::Ended { end, sent: true }),
+            Stage::Ended(end) => match self.shared.state.lock().init_failure.clone() {
+                Some(error) => Err(ContractError::Function(error)),
+                None => Err(ContractError::Ended { end, sent: true }),
+            },
             Stage::Starting | Stage::Booted | Stage::Ready => Ok(()),
         }
     }
@@ -254,6 +269,9 @@ impl Connection {
             let mut state = self.shared.state.lock();
             if let Some(end) = &state.end {
                 return Err(ContractError::Ended { end: end.clone(), sent: false });
+            }
+            if state.ending {
+                return Err(ContractError::Ended { end: ConnectionEnd::Closed, sent: false });
             }
             request_id = state.next_request_id;
             state.next_request_id += 1;
@@ -402,7 +420,8 @@ impl Shared {
             Kind::Booted => self.advance(Stage::Booted, |stage| *stage == Stage::Starting),
             Kind::Ready => self.advance(Stage::Ready, |stage| *stage == Stage::Booted),
             Kind::InitFailed => {
-                let error = FunctionError::parse(&frame.payload)?;
+                let (error, _) = FunctionError::parse(&frame.payload)?;
+                self.state.lock().init_failure = Some(error.clone());
                 self.advance(Stage::InitFailed(error), |stage| *stage == Stage::Booted)
             }
             Kind::Result => {
@@ -419,8 +438,11 @@ impl Shared {
                 Ok(())
             }
             Kind::Error => {
-                let error = FunctionError::parse(&frame.payload)?;
-                if let Some(request) = self.state.lock().pending.remove(&frame.request_id) {
+                let (error, ends) = FunctionError::parse(&frame.payload)?;
+                let mut state = self.state.lock();
+                // Before the answer, which frees the place for the next request.
+                state.ending |= ends;
+                if let Some(request) = state.pending.remove(&frame.request_id) {
                     let _ = request.reply.send(Err(ContractError::Function(error)));
                 }
                 Ok(())

@@ -79,6 +79,9 @@ impl MemoryTier {
         let fits = result.body.len() <= self.entry_max_bytes;
         if fits {
             self.cache.insert(key, result);
+            // Left to itself, moka looks at its bounds only every few dozen writes, and that many large results are far too
+            // many. An execution came before this, next to which it takes no time.
+            self.cache.run_pending_tasks();
         }
         fits
     }

@@ -14,6 +14,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::unistd::{chdir, pivot_root};
 
 use crate::mounts::{self, Propagation, Restrict};
+use crate::network;
 
 /// The spawner's own folder, after it has changed its root.
 const OWN: &str = "/.raas";
@@ -50,6 +51,8 @@ pub(crate) struct Places {
     /// The container library's state and specifications, one folder a sandbox in each.
     pub(crate) state: PathBuf,
     pub(crate) bundles: PathBuf,
+    /// What a sandbox with a network sees as `/etc/resolv.conf`.
+    pub(crate) resolv_conf: PathBuf,
 }
 
 /// A failed step of the set-up, by name.
@@ -74,10 +77,13 @@ pub(crate) fn build(mount_point: &Path, runtime_dir: &Path) -> Step<Places> {
         slots: own.join("slots"),
         state: own.join("state"),
         bundles: own.join("bundles"),
+        resolv_conf: own.join("resolv.conf"),
     };
     for dir in [&places.base, &places.slots, &places.state, &places.bundles] {
         make_dir(dir).at("make the spawner's folders")?;
     }
+    write_readable(&places.resolv_conf, format!("nameserver {}\n", network::RESOLVER).as_bytes())
+        .at("write the sandboxes' resolv.conf")?;
     mounts::filesystem("tmpfs", &places.slots, OWN_TMPFS).at("mount the slots")?;
     mounts::set_propagation(&places.slots, Propagation::Shared).at("share the slots")?;
     mounts::filesystem("tmpfs", &places.base, OWN_TMPFS).at("mount the base")?;

@@ -21,8 +21,9 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::error::SandboxError;
 use crate::leftovers::clean_up_leftovers;
+use crate::network::NetworkDevice;
 use crate::process::SpawnerProcess;
-use crate::protocol::{self, Assignment, Failure, Op, Report, Request, SandboxSpec, Status};
+use crate::protocol::{self, Assignment, Failure, Network, Op, Report, Request, SandboxSpec, Status};
 
 /// Longest wait for the spawner to end every sandbox and itself.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
@@ -75,6 +76,8 @@ pub struct SandboxIo {
     pub stdout: pipe::Receiver,
     /// What it writes to standard error.
     pub stderr: pipe::Receiver,
+    /// The other end of its network, where it has one. While nobody reads from it, everything the sandbox sends is lost.
+    pub network: Option<NetworkDevice>,
 }
 
 /// Steers one sandbox. Cheap to clone.
@@ -128,9 +131,16 @@ impl SandboxHandle {
 
     /// Waits for the sandbox to end.
     pub async fn exited(&self) -> SandboxExit {
+        self.end().await
+    }
+
+    /// Waits for the sandbox to end without being a handle on it, and so without keeping it.
+    pub fn end(&self) -> impl Future<Output = SandboxExit> + Send + use<> {
         let mut exit = self.0.exit.clone();
-        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
-        ended.unwrap_or(SPAWNER_GONE)
+        async move {
+            let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+            ended.unwrap_or(SPAWNER_GONE)
+        }
     }
 
     /// How the sandbox ended, if it has.
@@ -167,7 +177,7 @@ impl fmt::Debug for Spawner {
 enum Answer {
     Done,
     /// The handle travels along so that the sandbox is killed wherever the answer is lost.
-    Created(SandboxHandle, [OwnedFd; protocol::CREATED_FDS]),
+    Created(SandboxHandle, [OwnedFd; protocol::CREATED_FDS], Option<OwnedFd>),
 }
 
 /// What handles and the task share.
@@ -228,8 +238,12 @@ impl Spawner {
     /// # Errors
     /// See [`SandboxError`]; none of them has run the command.
     pub async fn create(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
+        let wants_network = spec.network == Network::Egress;
         match self.link.ask(Op::Create(spec)).await? {
-            Answer::Created(handle, [control, stdout, stderr]) => {
+            Answer::Created(_, _, None) if wants_network => {
+                Err(SandboxError::Setup("its network device was lost; too many files are open".to_owned()))
+            }
+            Answer::Created(handle, [control, stdout, stderr], network) => {
                 let setup = |e: io::Error| SandboxError::Setup(format!("its streams cannot be watched: {e}"));
                 let control = std::os::unix::net::UnixStream::from(control);
                 control.set_nonblocking(true).map_err(setup)?;
@@ -237,6 +251,7 @@ impl Spawner {
                     control: UnixStream::from_std(control).map_err(setup)?,
                     stdout: pipe::Receiver::from_owned_fd(stdout).map_err(setup)?,
                     stderr: pipe::Receiver::from_owned_fd(stderr).map_err(setup)?,
+                    network: network.map(NetworkDevice::new),
                 };
                 Ok(Sandbox { handle, io })
             }
@@ -366,7 +381,7 @@ impl Link {
         }
     }
 
-    fn settle(self: &Arc<Self>, report: Report, fds: Vec<OwnedFd>) {
+    fn settle(self: &Arc<Self>, report: Report, mut fds: Vec<OwnedFd>) {
         let answer = |request_id, answer| {
             let waiter = self.waiting.lock().remove(&request_id);
             if let Some(waiter) = waiter {
@@ -375,6 +390,7 @@ impl Link {
         };
         match report {
             Report::Created { request_id, sandbox } => {
+                let network = (fds.len() > protocol::CREATED_FDS).then(|| fds.pop()).flatten();
                 let (exit, exited) = watch::channel(None);
                 self.exits.lock().insert(sandbox, exit);
                 let Some(life) = self.life.get().and_then(Weak::upgrade) else {
@@ -385,7 +401,7 @@ impl Link {
                 answer(
                     request_id,
                     <[OwnedFd; protocol::CREATED_FDS]>::try_from(fds)
-                        .map(|fds| Answer::Created(handle, fds))
+                        .map(|fds| Answer::Created(handle, fds, network))
                         .map_err(|_| SandboxError::Setup("descriptors were lost; too many files are open".to_owned())),
                 );
             }
@@ -416,6 +432,7 @@ impl From<Failure> for SandboxError {
             Failure::Command(text) => Self::Command(text),
             Failure::Invalid(text) => Self::Invalid(text),
             Failure::Ended => Self::Ended,
+            Failure::Network(text) => Self::Network(text),
             Failure::Setup(text) => Self::Setup(text),
         }
     }

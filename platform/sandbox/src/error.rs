@@ -44,6 +44,9 @@ pub enum SandboxError {
     /// The sandbox had ended before the request reached it.
     #[error("the sandbox has ended")]
     Ended,
+    /// The machine has no network device for a sandbox that is to reach others; says why and what to change.
+    #[error("the sandbox's network could not be set up: {0}")]
+    Network(String),
     /// The machine refused a step.
     #[error("the sandbox could not be set up: {0}")]
     Setup(String),
@@ -60,6 +63,7 @@ impl SandboxError {
             | Self::Busy(_)
             | Self::Invalid(_)
             | Self::Ended
+            | Self::Network(_)
             | Self::Setup(_) => Fault::Platform,
         }
     }
@@ -68,7 +72,7 @@ impl SandboxError {
     pub fn retryable(&self) -> bool {
         match self {
             Self::SpawnerGone | Self::Busy(_) | Self::Ended | Self::Setup(_) => true,
-            Self::Start { .. } | Self::RunDirInUse(_) | Self::Command(_) | Self::Invalid(_) => false,
+            Self::Start { .. } | Self::RunDirInUse(_) | Self::Command(_) | Self::Invalid(_) | Self::Network(_) => false,
         }
     }
 

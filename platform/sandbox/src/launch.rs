@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::Path;
 
@@ -16,6 +16,7 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use nix::sys::socket::MsgFlags;
 use nix::unistd::{AccessFlags, access};
 
 use crate::base::Places;
@@ -23,7 +24,7 @@ use crate::cgroup::Cgroups;
 use crate::identity::Identity;
 use crate::mounts::{self, Restrict};
 use crate::network;
-use crate::protocol::{Failure, Network, SandboxSpec};
+use crate::protocol::{self, Failure, SandboxSpec};
 use crate::seccomp::Filters;
 use crate::spec;
 
@@ -49,6 +50,8 @@ pub(crate) struct InnerEnds {
     pub(crate) control: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    /// Takes the network device to the spawner, where the sandbox gets one.
+    pub(crate) network: Option<OwnedFd>,
 }
 
 /// What a worker says before it ends: one line of JSON, of which the first counts.
@@ -62,7 +65,7 @@ pub(crate) enum Outcome {
 pub(crate) fn run(workshop: &Workshop, id: u64, slot: u32, spec: &SandboxSpec, ends: &InnerEnds, result: &OwnedFd) {
     let outcome = match launch(workshop, id, slot, spec, ends, result.as_raw_fd()) {
         Ok(pid) => Outcome::Running { pid },
-        Err(error) => Outcome::Failed(Failure::Setup(error)),
+        Err(failure) => Outcome::Failed(failure),
     };
     report(result.as_raw_fd(), &outcome);
 }
@@ -87,14 +90,17 @@ fn launch(
     sandbox: &SandboxSpec,
     ends: &InnerEnds,
     result: RawFd,
-) -> Result<i32, String> {
+) -> Result<i32, Failure> {
     let places = &workshop.places;
-    let step = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
+    let step = |what: &'static str| move |e: io::Error| Failure::Setup(format!("{what}: {e}"));
     workshop.cgroups.create(id, &sandbox.limits).map_err(step("cannot make its cgroup"))?;
     workshop.cgroups.enter(id).map_err(step("cannot enter its cgroup"))?;
     make_slot(workshop, id, slot, sandbox).map_err(step("cannot make its folders"))?;
-    if sandbox.network == Network::None {
-        network::isolate().map_err(step("cannot make its network"))?;
+    network::isolate().map_err(step("cannot make its network"))?;
+    if let Some(to_spawner) = &ends.network {
+        let device = network::connect().map_err(Failure::Network)?;
+        protocol::send(to_spawner.as_fd(), &(), &[device.as_raw_fd()], MsgFlags::empty())
+            .map_err(step("cannot hand its network over"))?;
     }
     let owner = workshop.identity.host_id(slot);
     for (pipe, standard) in [(&ends.stdout, 1), (&ends.stderr, 2)] {
@@ -113,7 +119,7 @@ fn launch(
         .and_then(|()| fs::write(bundle.join("config.json"), config.to_string()))
         .map_err(step("cannot write its specification"))?;
     let command = Command::new(sandbox, ends.control.as_raw_fd(), result, workshop.filters.clone())
-        .ok_or("its command or environment contains a zero byte")?;
+        .ok_or_else(|| Failure::Setup("its command or environment contains a zero byte".to_owned()))?;
     let mut container = ContainerBuilder::new(format!("s{id}"), SyscallType::default())
         .with_root_path(&places.state)
         .map_err(chain)?
@@ -123,17 +129,17 @@ fn launch(
         .build()
         .map_err(chain)?;
     container.start().map_err(chain)?;
-    container.pid().map(|pid| pid.as_raw()).ok_or_else(|| "it has no process".to_owned())
+    container.pid().map(|pid| pid.as_raw()).ok_or_else(|| Failure::Setup("it has no process".to_owned()))
 }
 
-fn chain(error: impl std::error::Error) -> String {
+fn chain(error: impl std::error::Error) -> Failure {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
         text = format!("{text}: {cause}");
         next = cause.source();
     }
-    text
+    Failure::Setup(text)
 }
 
 /// Makes the folder that the sandbox sees as `/var`, with what is mounted in it from the start.

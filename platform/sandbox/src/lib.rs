@@ -28,6 +28,7 @@ mod spec;
 pub use client::{ExitCause, Sandbox, SandboxExit, SandboxHandle, SandboxId, SandboxIo, Spawner};
 pub use error::{Fault, SandboxError};
 pub use leftovers::clean_up_leftovers;
+pub use network::NetworkDevice;
 pub use process::{SPAWNER_ARGUMENT, SpawnerOptions, SpawnerProcess, start_spawner};
 pub use protocol::{Assignment, Network, SandboxLimits, SandboxSpec};
 pub use spawner::spawner_main;

@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 /// Longest message in either direction.
 pub(crate) const MESSAGE_MAX_BYTES: usize = 64 * 1024;
-/// Descriptors of a new sandbox: control socket, standard output, standard error.
+/// Descriptors of every new sandbox: control socket, standard output, standard error.
 pub(crate) const CREATED_FDS: usize = 3;
+/// Most descriptors in a message: the same and a network device.
+pub(crate) const FDS_MAX: usize = CREATED_FDS + 1;
 
 /// What a sandbox may use. The least accepted values are 16 MiB, 10 thousandths of a core, 8 processes and 64 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +45,9 @@ impl Default for SandboxLimits {
 pub enum Network {
     /// Its own loopback device and nothing else.
     None,
-    /// The host's network, with the host's name resolution.
-    Host,
+    /// Its own loopback device and a network device whose other end the gateway holds ([`crate::NetworkDevice`]): what
+    /// can be reached through it, the gateway decides packet by packet.
+    Egress,
 }
 
 /// A sandbox to be made.
@@ -107,7 +110,7 @@ pub(crate) enum Report {
         step: String,
         error: String,
     },
-    /// With [`CREATED_FDS`] descriptors.
+    /// With [`CREATED_FDS`] descriptors, and one more where the sandbox has a network.
     Created {
         request_id: u64,
         sandbox: u64,
@@ -133,6 +136,7 @@ pub(crate) enum Failure {
     Command(String),
     Invalid(String),
     Ended,
+    Network(String),
     Setup(String),
 }
 
@@ -179,7 +183,7 @@ pub(crate) fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[RawFd], fl
 /// Receives one message without waiting; `None` at the end of the stream, `WouldBlock` when there is none.
 pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut buffer = vec![0u8; MESSAGE_MAX_BYTES];
-    let mut control = nix::cmsg_space!([RawFd; CREATED_FDS]);
+    let mut control = nix::cmsg_space!([RawFd; FDS_MAX]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let (length, fds, truncated) = loop {
         let mut slices = [IoSliceMut::new(&mut buffer)];

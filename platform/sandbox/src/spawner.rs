@@ -28,7 +28,7 @@ use crate::launch::{self, InnerEnds, Outcome, Workshop};
 use crate::leftovers::RunDir;
 use crate::mounts::{self, Propagation, Restrict};
 use crate::process::{Boot, LOCK_FD, SOCKET_FD};
-use crate::protocol::{self, Assignment, Failure, Op, Report, Request, SandboxLimits, SandboxSpec, Status};
+use crate::protocol::{self, Assignment, Failure, Network, Op, Report, Request, SandboxLimits, SandboxSpec, Status};
 use crate::seccomp::Filters;
 
 /// Workers at once.
@@ -145,6 +145,8 @@ struct Creating {
     result: fs::File,
     /// The gateway's ends.
     outer: [OwnedFd; protocol::CREATED_FDS],
+    /// Where the worker leaves the network device, where the sandbox gets one.
+    network: Option<OwnedFd>,
 }
 
 struct Spawner {
@@ -305,7 +307,16 @@ impl Spawner {
         let (stderr, inner_stderr) = pipe2(OFlag::O_CLOEXEC)?;
         let (result, inner_result) = pipe2(OFlag::O_CLOEXEC)?;
         nix::fcntl::fcntl(&result, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let ends = InnerEnds { control: inner_control, stdout: inner_stdout, stderr: inner_stderr };
+        let (network, inner_network) = match spec.network {
+            Network::None => (None, None),
+            Network::Egress => {
+                let (outer, inner) =
+                    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+                (Some(outer), Some(inner))
+            }
+        };
+        let ends =
+            InnerEnds { control: inner_control, stdout: inner_stdout, stderr: inner_stderr, network: inner_network };
         // SAFETY: this process has one thread, so the child may do anything.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => Ok(Creating {
@@ -317,6 +328,7 @@ impl Spawner {
                 has_code: spec.code_dir.is_some(),
                 result: fs::File::from(result),
                 outer: [control, stdout, stderr],
+                network,
             }),
             ForkResult::Child => {
                 launch::run(&self.workshop, id, slot, spec, &ends, &inner_result);
@@ -345,11 +357,14 @@ impl Spawner {
     }
 
     fn finish_create(&mut self, creating: Creating, outcome: Option<Outcome>) -> io::Result<()> {
-        let Creating { id, slot, request_id, worker, outer, has_code, .. } = creating;
+        let Creating { id, slot, request_id, worker, outer, network, has_code, .. } = creating;
         match outcome {
             Some(Outcome::Running { pid }) => {
                 self.live.insert(id, Live { slot, pid: Pid::from_raw(pid), has_code });
-                let fds = outer.each_ref().map(AsRawFd::as_raw_fd);
+                let mut fds: Vec<RawFd> = outer.iter().map(AsRawFd::as_raw_fd).collect();
+                // The worker sent it before it said that the sandbox runs.
+                let device = network.and_then(|from| protocol::receive::<()>(from.as_fd()).ok().flatten());
+                fds.extend(device.iter().flat_map(|((), device)| device).map(AsRawFd::as_raw_fd));
                 self.report(&Report::Created { request_id, sandbox: id }, &fds)?;
                 if self.shutdown.is_some() {
                     self.kill(id);

@@ -109,13 +109,9 @@ fn mounts(places: &Places, id: u64, limits: &SandboxLimits, network: Network) ->
         json!({"destination": "/var", "type": "bind", "source": places.slots.join(id.to_string()),
                "options": ["rbind", "rslave", "ro", "nosuid", "nodev", "noexec"]}),
     ];
-    if network == Network::Host {
-        for file in ["/etc/resolv.conf", "/etc/hosts"] {
-            if std::path::Path::new(file).exists() {
-                all.push(json!({"destination": file, "type": "bind", "source": file,
-                                "options": ["bind", "ro", "nosuid", "nodev", "noexec"]}));
-            }
-        }
+    if network == Network::Egress {
+        all.push(json!({"destination": "/etc/resolv.conf", "type": "bind", "source": places.resolv_conf,
+                        "options": ["bind", "ro", "nosuid", "nodev", "noexec"]}));
     }
     Value::Array(all)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId};
 use raas_store::{AliasRow, FunctionRow, Store, StoreError, VersionRow};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deploy::Deployer;
 use crate::invoke::{Admission, Invoker};
 use crate::logs::LogWriter;
-use crate::routing::{AliasRoute, FunctionDefinition, Routing, Scope, Scopes, VersionDefinition};
+use crate::routing::{AliasRoute, FunctionDefinition, FunctionRoute, Routing, Scope, Scopes, VersionDefinition};
 
 /// Rows read at a time when all of a function's versions are wanted.
 const VERSIONS_PER_READ: u32 = 100;
@@ -38,6 +39,8 @@ pub struct App {
     pub async_wake: Notify,
     /// Cancelled when the platform begins to stop.
     pub stop: CancellationToken,
+    /// Held from reading the database to replacing the snapshot, so that what was read first is never put in place last.
+    pub changing: tokio::sync::Mutex<()>,
 }
 
 impl App {
@@ -83,6 +86,7 @@ impl App {
     /// # Errors
     /// The database does not answer.
     pub async fn reload_keys(&self) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().await;
         self.set_keys(self.store.key_list_active().await?);
         Ok(())
     }
@@ -92,6 +96,7 @@ impl App {
     /// # Errors
     /// The function is gone, or the database does not answer.
     pub async fn reload_function(&self, tenant: TenantId, name: &FunctionName) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().await;
         let function = self.store.function_get(tenant, name).await?;
         let mut versions = Vec::new();
         let mut before = None;
@@ -106,6 +111,29 @@ impl App {
         }
         let aliases = self.store.alias_list(tenant, name).await?;
         self.routing.set_functions(vec![self.definition(function, versions, aliases)]);
+        Ok(())
+    }
+
+    /// Deletes a function: its versions and results are unreachable on return.
+    ///
+    /// # Errors
+    /// There is none of that name, or the database does not answer.
+    pub async fn delete_function(&self, tenant: TenantId, name: &FunctionName) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().await;
+        let id = self.store.function_delete(tenant, name, self.clock.now()).await?;
+        self.routing.remove_function(&tenant, name.as_str());
+        self.invoker.results.purge_function(id);
+        Ok(())
+    }
+
+    /// Makes every result of a function computed so far unreachable, those of running executions included.
+    ///
+    /// # Errors
+    /// The function is gone, or the database does not answer.
+    pub async fn purge_function(&self, function: &FunctionRoute, name: &FunctionName) -> Result<(), StoreError> {
+        function.counters.purge_generation.fetch_add(1, Ordering::Relaxed);
+        self.reload_function(function.tenant, name).await?;
+        self.invoker.results.purge_function(function.id);
         Ok(())
     }
 

@@ -334,7 +334,11 @@ impl Invoker {
                 .await;
             times.exec_us = micros_since(begun);
             match called {
-                Err(None) => continue,
+                Err(None) => {
+                    // Or the next round would be given the same one.
+                    lease.discard();
+                    continue;
+                }
                 Err(Some(error)) => {
                     if matches!(error, CallError::Timeout { .. }) {
                         lease.discard();

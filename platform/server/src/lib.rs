@@ -4,6 +4,7 @@
 
 mod app;
 mod async_invocations;
+pub mod bench;
 pub mod cli;
 mod deploy;
 mod detached;

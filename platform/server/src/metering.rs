@@ -42,8 +42,8 @@ impl Metering {
     pub fn open(folder: &Path, settings: &MeteringSettings, store: Arc<Store>) -> Result<Self, JournalError> {
         let options = JournalOptions { segment_records: u64::from(settings.segment_events), max_segments: settings.segments_max as usize };
         let (journal, recovered) = Journal::open(folder, options)?;
-        if recovered.records > 0 {
-            tracing::info!(events = recovered.records, "usage events of an earlier run wait for the database");
+        if recovered.damaged > 0 {
+            tracing::error!(events = recovered.damaged, "usage events of an earlier run are damaged and lost");
         }
         let drain_every = Duration::from_millis(u64::from(settings.drain_every_ms));
         Ok(Self { journal, store, drain_every, draining: Mutex::new(()) })
@@ -79,20 +79,24 @@ impl Metering {
     /// what is missing then comes later.
     pub async fn catch_up(&self) {
         match tokio::time::timeout(DRAIN_WITHIN, self.drain()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(error = %error, "usage could not be brought up to date for a reader"),
             Err(_) => tracing::warn!(backlog = self.backlog(), "usage was read before the journal was drained"),
         }
     }
 
-    /// Moves what waits now to the database, batch by batch.
-    pub async fn drain(&self) -> Result<(), anyhow::Error> {
+    /// Moves what waits now to the database, batch by batch, and tells how many events that was.
+    ///
+    /// # Errors
+    /// The database does not take them; they stay in the journal.
+    pub async fn drain(&self) -> Result<u64, anyhow::Error> {
         let _one_at_a_time = self.draining.lock().await;
         let journal_id = self.journal.id();
+        let mut counted = 0;
         let mut position = self.store.usage_position(journal_id).await?;
         loop {
             let batch = self.journal.read_batch(position, BATCH_EVENTS);
-            let Some(&(last, _)) = batch.last() else { return Ok(()) };
+            let Some(&(last, _)) = batch.last() else { return Ok(counted) };
             let events = batch
                 .iter()
                 .filter_map(|(sequence, payload)| match UsageEvent::from_bytes(payload) {
@@ -103,11 +107,11 @@ impl Metering {
                     }
                 })
                 .collect::<Vec<_>>();
-            self.store.usage_append(journal_id, &events).await?;
+            counted += self.store.usage_append(journal_id, &events).await?.counted;
             position = last + 1;
             self.journal.release_through(last);
             if batch.len() < BATCH_EVENTS {
-                return Ok(());
+                return Ok(counted);
             }
         }
     }

@@ -34,6 +34,9 @@ const ADMINISTRATOR: &str = "admin";
 /// How long the background tasks may take to end once there is nothing left to serve.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long calls that were cut off may take to be answered.
+const CUT_OFF_WITHIN: Duration = Duration::from_secs(3);
+
 /// What was prepared before the first thread: the data folder and the spawner.
 pub struct Prepared {
     settings: Settings,
@@ -160,8 +163,12 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
         clock: Arc::clone(&clock),
         async_wake: Notify::new(),
         stop: stopping.clone(),
+        changing: tokio::sync::Mutex::new(()),
     });
-    metering.drain().await.context("usage events of an earlier run cannot be written to the database")?;
+    let recovered = metering.drain().await.context("usage events of an earlier run cannot be written to the database")?;
+    if recovered > 0 {
+        tracing::info!(events = recovered, "usage events of an earlier run are in the database now");
+    }
     let admin_key = ensure_administrator(&store, &folders, clock.as_ref()).await?;
     app.load_routing().await.context("functions and keys cannot be read from the database")?;
     app.remove_unreferenced();
@@ -197,22 +204,26 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
         app.invoker.detached.close();
         app.invoker.detached.wait().await;
     };
+    tokio::pin!(drain);
     let limit = Duration::from_secs(u64::from(settings.shutdown.drain_s));
-    tokio::select! {
-        drained = tokio::time::timeout(limit, drain) => {
-            if drained.is_err() {
-                tracing::warn!(in_flight = app.admission.in_flight(), after_s = settings.shutdown.drain_s, "what still runs is cut off");
-            }
-        }
-        () = stop.at_once.cancelled() => tracing::warn!(in_flight = app.admission.in_flight(), "told twice to stop: what still runs is cut off"),
+    let drained = tokio::select! {
+        drained = tokio::time::timeout(limit, &mut drain) => drained.is_ok(),
+        () = stop.at_once.cancelled() => false,
+    };
+    if !drained {
+        tracing::warn!(in_flight = app.admission.in_flight(), "what still runs is cut off");
     }
-    scheduler.stop().await;
+    scheduler.stop();
+    spawner.current().as_ref().clone().shutdown().await;
+    if !drained {
+        // The calls that were cut off are answered with that, and metered.
+        let _ = tokio::time::timeout(CUT_OFF_WITHIN, &mut drain).await;
+    }
     ended.cancel();
     if tokio::time::timeout(TASKS_END_WITHIN, background.wait()).await.is_err() {
         tracing::warn!("a background task did not end in time");
     }
     metering.drain().await.context("the last usage events stay in the journal")?;
-    spawner.current().as_ref().clone().shutdown().await;
     store.close().await;
     tracing::info!("stopped");
     Ok(())

@@ -305,28 +305,6 @@ impl Routing {
         self.snapshot.store(Arc::new(Snapshot { keys: old.keys.clone(), functions }));
     }
 
-    /// Makes every result of a function computed so far unreachable, those of running executions included.
-    pub fn purge(&self, function: &FunctionRoute) {
-        function.counters.purge_generation.fetch_add(1, Ordering::Relaxed);
-        let definition = FunctionDefinition {
-            id: function.id,
-            tenant: function.tenant,
-            name: function.name.clone(),
-            versions: function
-                .versions
-                .values()
-                .map(|version| VersionDefinition {
-                    number: version.number,
-                    digest: version.digest,
-                    manifest: Arc::clone(&version.manifest),
-                    code_dir: version.pool.spec().code_dir.clone(),
-                })
-                .collect(),
-            aliases: function.aliases.clone(),
-        };
-        self.set_functions(vec![definition]);
-    }
-
     fn route(&self, definition: FunctionDefinition, known: Option<&FunctionRoute>) -> FunctionRoute {
         let counters = known.map(|known| Arc::clone(&known.counters)).unwrap_or_default();
         let generation = counters.purge_generation.load(Ordering::Relaxed);

@@ -76,8 +76,12 @@ class Server {
 
   /** Answers everything in flight with the same error: the process is about to end because of it. */
   failAll(thrown) {
+    const error = { ...JSON.parse(errorText(thrown, this.#codeDir)), ends: true };
+    const text = JSON.stringify(error);
     for (const request of [...this.#inFlight.values()]) {
-      this.#fail(request, thrown);
+      if (this.#close(request)) {
+        this.#connection.sendText(ERROR, request.id, text);
+      }
     }
     this.#connection.flush();
   }

@@ -138,6 +138,8 @@ pub enum Command {
     /// Look at the platform's settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Measure the platform on this machine, side by side with its peers
+    Bench(crate::bench::BenchArguments),
     /// Print the API's OpenAPI document.
     Openapi,
 }
@@ -315,8 +317,8 @@ mod tests {
 
     #[test]
     fn several_targets_make_a_split() {
-        let Command::Alias { targets, .. } = parse("raas alias f live=1:90 live=2:10").unwrap().command else { return assert!(false) };
-        assert_eq!(targets.len(), 2);
+        let command = parse("raas alias f live=1:90 live=2:10").unwrap().command;
+        assert!(matches!(command, Command::Alias { targets, .. } if targets.len() == 2));
         assert!(parse("raas alias f live=1 --delete old").is_err());
     }
 }

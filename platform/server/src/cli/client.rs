@@ -285,6 +285,10 @@ impl Client {
     /// An answer that is not a success.
     pub fn problem(&self, status: StatusCode, body: &[u8]) -> Failure {
         match serde_json::from_slice::<Value>(body) {
+            Ok(mut problem) if status == StatusCode::UNAUTHORIZED && self.key.is_none() && problem.get("code").is_some() => {
+                problem["title"] = format!("no key is known for {}; set RAAS_API_KEY, or `raas login {}`", self.url, self.url).into();
+                Failure::Problem(problem)
+            }
             Ok(problem) if problem.get("code").is_some() => Failure::Problem(problem),
             _ => Failure::Problem(json!({
                 "type": "about:blank", "status": status.as_u16(), "code": "not-a-platform", "origin": "platform",

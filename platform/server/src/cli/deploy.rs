@@ -65,15 +65,16 @@ fn upload(client: &Client, packed: &Packed, alias: &str, progress: &Progress) ->
     let call = Call::new(Method::POST, "/v1/functions")
         .query("alias", alias)
         .header("Accept", "application/x-ndjson")
-        .once()
+        .header("Idempotency-Key", uuid::Uuid::new_v4().to_string())
         .body("application/gzip", &packed.archive)
         .within(Some(WORK_WITHIN));
     progress.doing(&format!("uploading {} files, {}", packed.files, bytes(packed.archive.len() as u64)));
-    let mut resumes = RESUMES;
+    let mut resumed = 0;
     loop {
         match attempt(client, &call, progress) {
-            Err(failure) if failure.is_connection_loss() && resumes > 0 => {
-                resumes -= 1;
+            // Where nobody listens from the start there is nothing to take up again.
+            Err(Failure::Unreachable { lost: true, refused, .. }) if resumed < RESUMES && (resumed > 0 || !refused) => {
+                resumed += 1;
                 progress.step("the connection was lost; asking again");
             }
             // The attempt whose connection was lost goes on by itself: ask until it has an outcome.

@@ -29,7 +29,7 @@ use clap::Parser;
 
 use arguments::{Arguments, Command};
 use client::Client;
-use failure::Outcome;
+use failure::{Failure, Outcome};
 use screen::Screen;
 
 /// Runs the command that the arguments name.
@@ -71,6 +71,9 @@ fn perform(screen: Screen, command: Command) -> Outcome {
         Command::Keys(command) => access::keys(screen, &client()?, command),
         Command::Tenants(command) => access::tenants(screen, &client()?, command),
         Command::Config(command) => config::run(screen, command),
+        Command::Bench(arguments) => {
+            crate::bench::run(&arguments, screen.json).map_err(|error| Failure::local("bench", format!("{error:#}")))
+        }
         Command::Openapi => config::openapi(screen),
     }
 }

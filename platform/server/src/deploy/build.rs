@@ -85,7 +85,7 @@ impl Deployer {
                 pids_max: limits::PROCESSES_MAX,
                 tmp_bytes: u64::from(self.settings.memory_mb) << 20,
             },
-            network: if network { Network::Host } else { Network::None },
+            network: if network { Network::Egress } else { Network::None },
             code_dir: Some(package.to_owned()),
             writable_dir: Some(out.to_owned()),
         };

@@ -265,9 +265,7 @@ pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<
 pub async fn delete(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     let principal = caller.require(Scope::FunctionsWrite)?;
     let name = function_name(&name)?;
-    let id = app.store.function_delete(principal.tenant, &name, app.clock.now()).await?;
-    app.routing.remove_function(&principal.tenant, name.as_str());
-    app.invoker.results.purge_function(id);
+    app.delete_function(principal.tenant, &name).await?;
     tracing::info!(function = %name, "function deleted");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -367,7 +365,6 @@ pub async fn results(State(app): State<Arc<App>>, caller: Caller, Path(name): Pa
 pub async fn purge(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     let principal = caller.require(Scope::FunctionsWrite)?;
     let route = route(&app, principal, &name)?;
-    app.routing.purge(&route);
-    app.invoker.results.purge_function(route.id);
+    app.purge_function(&route, &function_name(&name)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

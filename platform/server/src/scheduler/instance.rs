@@ -9,6 +9,7 @@ use raas_contract::{Connection, ConnectionEnd, ContractError, Invoke};
 use raas_core::{InstanceId, TimestampUs};
 use raas_sandbox::{ExitCause, SandboxExit, SandboxHandle};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 use super::error::CallError;
 use super::lifecycle::Phase;
@@ -30,6 +31,8 @@ pub struct Instance {
     memory_mb: u32,
     timeout_s: u32,
     phase: Mutex<Phase>,
+    /// Set when the platform stops: whatever ends then is not the function's fault.
+    stopping: CancellationToken,
     /// Its place among the platform's instances, given back when it is gone.
     _capacity: OwnedSemaphorePermit,
 }
@@ -67,6 +70,7 @@ impl Instance {
         sandbox: SandboxHandle,
         limits: (u32, u32),
         capacity: OwnedSemaphorePermit,
+        stopping: CancellationToken,
     ) -> Arc<Self> {
         let (memory_mb, timeout_s) = limits;
         Arc::new(Self {
@@ -77,6 +81,7 @@ impl Instance {
             memory_mb,
             timeout_s,
             phase: Mutex::new(Phase::Loading),
+            stopping,
             _capacity: capacity,
         })
     }
@@ -137,6 +142,9 @@ impl Instance {
             return CallError::ContractBroken(how);
         }
         match tokio::time::timeout(EXIT_STATUS_WITHIN, self.sandbox.exited()).await {
+            Ok(_) if self.stopping.is_cancelled() => {
+                CallError::Sandbox { began: true, detail: "the platform was told not to wait for it".into() }
+            }
             Ok(exit) => explain_exit(&exit, self.memory_mb),
             Err(_) => {
                 self.kill();

@@ -8,6 +8,7 @@ use raas_contract::{Connection, InitRequest};
 use raas_core::{Clock, FunctionManifest, InstanceId, Network, limits};
 use raas_sandbox::{Assignment, SandboxLimits, SandboxSpec};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::error::CallError;
 use super::instance::Instance;
@@ -41,6 +42,7 @@ pub struct Launcher {
     limits: LaunchLimits,
     logs: LogWriter,
     clock: Arc<dyn Clock>,
+    stopping: CancellationToken,
 }
 
 impl Launcher {
@@ -61,12 +63,18 @@ impl Launcher {
             limits,
             logs,
             clock,
+            stopping: CancellationToken::new(),
         })
     }
 
     /// The warming pool.
     pub fn warm_pool(&self) -> &Arc<WarmPool> {
         &self.warm_pool
+    }
+
+    /// From now on whatever ends does so because the platform stops.
+    pub(super) fn stop(&self) {
+        self.stopping.cancel();
     }
 
     /// The spawner.
@@ -106,7 +114,7 @@ impl Launcher {
                 let capacity = self.capacity_for_call().await?;
                 let network = match manifest.network {
                     Network::None => raas_sandbox::Network::None,
-                    Network::Egress => raas_sandbox::Network::Host,
+                    Network::Egress => raas_sandbox::Network::Egress,
                 };
                 let sandbox = sandbox_spec(runtime, limits, network);
                 self.boot(sandbox, capacity).await.map_err(|error| sandbox_error(false, error))?
@@ -117,7 +125,7 @@ impl Launcher {
         let id = InstanceId::generate();
         let times = (manifest.memory_mb, manifest.timeout_s);
         logs.attach(LogTarget { function: spec.function, version: spec.version, instance: id }, &connection);
-        let instance = Instance::new(id, self.clock.now(), connection, sandbox.clone(), times, capacity);
+        let instance = Instance::new(id, self.clock.now(), connection, sandbox.clone(), times, capacity, self.stopping.clone());
         sandbox
             .assign(Assignment { code_dir: spec.code_dir.clone(), limits })
             .await

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio_util::task::TaskTracker;
 
 /// How often idle instances are looked for. An instance is gone within a second after its idle time, so well below that.
 const RETIRE_EVERY: Duration = Duration::from_millis(200);
@@ -31,13 +30,12 @@ const RETIRE_EVERY: Duration = Duration::from_millis(200);
 pub struct Scheduler {
     launcher: Arc<Launcher>,
     active: Mutex<Vec<Arc<VersionPool>>>,
-    tasks: TaskTracker,
 }
 
 impl Scheduler {
     /// A scheduler with no instances. Call [`Scheduler::run`] for it to retire and refill.
     pub fn new(launcher: Arc<Launcher>) -> Arc<Self> {
-        Arc::new(Self { launcher, active: Mutex::new(Vec::new()), tasks: TaskTracker::new() })
+        Arc::new(Self { launcher, active: Mutex::new(Vec::new()) })
     }
 
     /// The warming pool, for `/metrics` and readiness.
@@ -89,13 +87,12 @@ impl Scheduler {
     }
 
     /// Stops every instance. Requests in flight should have drained before.
-    pub async fn stop(&self) {
-        self.tasks.close();
+    pub fn stop(&self) {
+        self.launcher.stop();
         let pools = std::mem::take(&mut *self.active.lock());
         for pool in pools {
             pool.close();
         }
         self.launcher.warm_pool().close();
-        self.tasks.wait().await;
     }
 }
