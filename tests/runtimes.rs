@@ -350,11 +350,11 @@ fn one_call_past_its_timeout_does_not_end_the_others_in_its_instance() {
     let client = tenant("shared-timeout");
     client.deploy(&Function::python(
         "f",
-        "timeout_s = 2\n[scaling]\nmax = 2\nconcurrency = 4\n",
+        "timeout_s = 3\n[scaling]\nmax = 2\nconcurrency = 4\n",
         "import time\ndef handler(event, context):\n    time.sleep(event)\n    return event\n",
     ));
     client.value("f", &json!(0));
-    let replies = in_parallel(3, |number| client.invoke("f", &json!([60.0, 1.7, 1.8][number])));
+    let replies = in_parallel(3, |number| client.invoke("f", &json!([60.0, 1.0, 1.2][number])));
     assert_eq!(replies.iter().map(|reply| reply.status).collect::<Vec<_>>(), [504, 200, 200]);
     assert_eq!(client.value("f", &json!(0)), 0);
 }

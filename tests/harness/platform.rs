@@ -116,7 +116,7 @@ impl Options {
             data: self.data,
             pid,
             cgroups: Mutex::new(cgroups),
-            expected: Mutex::new(self.expected),
+            expected: self.expected,
             log,
             running: Mutex::new(Some(Running { child, reader })),
         }
@@ -132,7 +132,7 @@ pub struct Platform {
     pub data: DataFolder,
     pub pid: i32,
     cgroups: Mutex<Vec<PathBuf>>,
-    expected: Mutex<Vec<String>>,
+    expected: Vec<String>,
     log: Arc<Mutex<String>>,
     running: Mutex<Option<Running>>,
 }
@@ -160,11 +160,6 @@ impl Platform {
     /// The folder it keeps everything in.
     pub fn path(&self) -> PathBuf {
         self.data.path()
-    }
-
-    /// From now on error lines that contain this text are expected.
-    pub fn expect_error(&self, text: &str) {
-        self.expected.lock().unwrap().push(text.to_owned());
     }
 
     /// What it wrote to standard error so far.
@@ -223,8 +218,17 @@ impl Platform {
             }
             self.leftovers()?;
         }
-        let errors = leftovers::errors(&self.log(), &self.expected.lock().unwrap());
+        let errors = leftovers::errors(&self.log(), &self.expected);
         if errors.is_empty() { Ok(()) } else { Err(format!("its log has errors:\n{}", errors.join("\n"))) }
+    }
+
+    /// Waits until nothing of a platform that was killed runs any more: not even a sandbox outlives it.
+    pub fn processes_are_gone(&self) {
+        let path = self.path();
+        wait_for("the end of everything that belonged to the killed platform", SOON, || {
+            let left = leftovers::find(&path, &[]);
+            (!left.iter().any(|what| what.starts_with("process"))).then_some(())
+        });
     }
 
     /// What it left behind.

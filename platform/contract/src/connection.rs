@@ -13,14 +13,18 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::frame::{Frame, FrameError, Kind, encode};
 
 /// How much the driver reads at once, in bytes.
 const READ_CHUNK_BYTES: usize = 16 * 1024;
+
+/// How much room the driver reads into at least, in bytes.
+const READ_LEAST_BYTES: usize = 4 * 1024;
 
 /// The longest text kept of each field of an error that code reports, in bytes.
 const ERROR_FIELD_MAX_BYTES: usize = 64 * 1024;
@@ -152,7 +156,6 @@ struct Pending {
 struct State {
     next_request_id: u64,
     pending: HashMap<u64, Pending>,
-    outbox: BytesMut,
     end: Option<ConnectionEnd>,
     /// The runtime has said that it is about to end: it is given nothing more.
     ending: bool,
@@ -171,9 +174,18 @@ enum Stage {
     Ended(ConnectionEnd),
 }
 
+/// What is to be sent. Apart from the state, so that who receives never waits for who sends.
+#[derive(Default)]
+struct Outbox {
+    queued: BytesMut,
+    /// Somebody writes, without the lock, and will write what is queued meanwhile too.
+    writing: bool,
+}
+
 struct Shared {
-    stream: UnixStream,
+    stream: OwnedWriteHalf,
     state: Mutex<State>,
+    outbox: Mutex<Outbox>,
     /// Wakes the driver when the outbox has something that the socket did not take, or when the connection is dropped.
     wake: Notify,
     stage: watch::Sender<Stage>,
@@ -209,14 +221,16 @@ impl Drop for CloseOnDrop {
 impl Connection {
     /// Takes over a connected stream and starts its driver task.
     pub fn start(stream: UnixStream, logs: Arc<dyn LogSink>) -> Self {
+        let (reader, writer) = stream.into_split();
         let shared = Arc::new(Shared {
-            stream,
+            stream: writer,
             state: Mutex::new(State { next_request_id: 1, ..State::default() }),
+            outbox: Mutex::default(),
             wake: Notify::new(),
             stage: watch::Sender::new(Stage::Starting),
             logs,
         });
-        tokio::spawn(drive(Arc::clone(&shared)));
+        tokio::spawn(drive(Arc::clone(&shared), reader));
         Self { _last: Arc::new(CloseOnDrop(Arc::clone(&shared))), shared }
     }
 
@@ -277,16 +291,15 @@ impl Connection {
             state.next_request_id += 1;
             state.last_invocation = Some(*invoke.invocation_id);
             state.pending.insert(request_id, Pending { invocation_id: *invoke.invocation_id, chunks: BytesMut::new(), reply });
-            let written = self.shared.write(
-                &mut state,
-                Kind::Invoke,
-                request_id,
-                &[invoke.invocation_id, &invoke.deadline_unix_ms.to_le_bytes(), &trace_length.to_le_bytes(), trace_context, invoke.event],
-            );
-            if let Err(error) = written {
-                state.pending.remove(&request_id);
-                return Err(error.into());
-            }
+        }
+        let written = self.shared.write(
+            Kind::Invoke,
+            request_id,
+            &[invoke.invocation_id, &invoke.deadline_unix_ms.to_le_bytes(), &trace_length.to_le_bytes(), trace_context, invoke.event],
+        );
+        if let Err(error) = written {
+            self.shared.state.lock().pending.remove(&request_id);
+            return Err(error.into());
         }
         Ok(Call { shared: Arc::clone(&self.shared), request_id, receiver, answered: false })
     }
@@ -365,37 +378,54 @@ impl Shared {
     }
 
     fn send(&self, kind: Kind, request_id: u64, parts: &[&[u8]]) -> Result<(), ContractError> {
-        let mut state = self.state.lock();
-        if let Some(end) = &state.end {
+        if let Some(end) = &self.state.lock().end {
             return Err(ContractError::Ended { end: end.clone(), sent: false });
         }
-        Ok(self.write(&mut state, kind, request_id, parts)?)
+        Ok(self.write(kind, request_id, parts)?)
     }
 
     /// Queues a frame and writes what the socket takes now; the driver writes the rest.
-    fn write(&self, state: &mut State, kind: Kind, request_id: u64, parts: &[&[u8]]) -> Result<(), FrameError> {
-        let idle = state.outbox.is_empty();
-        encode(&mut state.outbox, kind, request_id, parts)?;
-        if idle {
-            self.flush(&mut state.outbox);
-            if !state.outbox.is_empty() {
-                self.wake.notify_one();
+    fn write(&self, kind: Kind, request_id: u64, parts: &[&[u8]]) -> Result<(), FrameError> {
+        {
+            let mut outbox = self.outbox.lock();
+            let behind_others = outbox.writing || !outbox.queued.is_empty();
+            encode(&mut outbox.queued, kind, request_id, parts)?;
+            if behind_others {
+                return Ok(());
             }
         }
+        self.flush();
         Ok(())
     }
 
-    /// Writes until the socket would block. A write error is left for the reading side to find, which hears of it too.
-    fn flush(&self, outbox: &mut BytesMut) {
-        while !outbox.is_empty() {
-            match self.stream.try_write(outbox) {
-                Ok(written) => outbox.advance(written),
-                Err(_) => return,
+    /// Writes what is queued until there is nothing left or the socket would block; the driver is told then. What a broken
+    /// socket does not take is dropped: the reading side finds out, and requests have their timeouts.
+    fn flush(&self) {
+        let mut outbox = self.outbox.lock();
+        while !outbox.writing && !outbox.queued.is_empty() {
+            let mut bytes = std::mem::take(&mut outbox.queued);
+            outbox.writing = true;
+            drop(outbox);
+            while !bytes.is_empty() {
+                match self.stream.try_write(&bytes) {
+                    Ok(written) => bytes.advance(written),
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                    Err(_) => bytes.clear(),
+                }
             }
-        }
-        // A buffer that once held a 6 MiB event is not kept for ever.
-        if outbox.capacity() > 4 * READ_CHUNK_BYTES {
-            *outbox = BytesMut::new();
+            outbox = self.outbox.lock();
+            outbox.writing = false;
+            if !bytes.is_empty() {
+                bytes.extend_from_slice(&outbox.queued);
+                outbox.queued = bytes;
+                drop(outbox);
+                self.wake.notify_one();
+                return;
+            }
+            // A buffer that once held a 6 MiB event is not kept for ever.
+            if outbox.queued.is_empty() && bytes.capacity() <= 4 * READ_CHUNK_BYTES {
+                outbox.queued = bytes;
+            }
         }
     }
 
@@ -406,9 +436,9 @@ impl Shared {
                 return;
             }
             state.end = Some(end.clone());
-            state.outbox = BytesMut::new();
             std::mem::take(&mut state.pending)
         };
+        self.outbox.lock().queued = BytesMut::new();
         for request in pending.into_values() {
             let _ = request.reply.send(Err(ContractError::Ended { end: end.clone(), sent: true }));
         }
@@ -492,44 +522,36 @@ impl Shared {
 }
 
 /// The connection's one task: reads frames, and writes what callers could not.
-async fn drive(shared: Arc<Shared>) {
+async fn drive(shared: Arc<Shared>, mut reader: OwnedReadHalf) {
     let mut buffer = BytesMut::with_capacity(READ_CHUNK_BYTES);
     let end = loop {
-        let interest = {
-            let mut state = shared.state.lock();
-            if state.end.is_some() {
-                return;
-            }
-            shared.flush(&mut state.outbox);
-            if state.outbox.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE }
-        };
-        tokio::select! {
-            ready = shared.stream.ready(interest) => {
-                if ready.is_err() {
-                    break ConnectionEnd::Closed;
-                }
-            }
-            () = shared.wake.notified() => continue,
+        if shared.state.lock().end.is_some() {
+            return;
         }
-        if let Err(end) = read_frames(&shared, &mut buffer) {
-            break end;
+        let blocked = !shared.outbox.lock().queued.is_empty();
+        // Not at every read: where a frame still holds the buffer's memory, this is a new allocation.
+        if buffer.capacity() - buffer.len() < READ_LEAST_BYTES {
+            buffer.reserve(READ_CHUNK_BYTES);
+        }
+        tokio::select! {
+            read = reader.read_buf(&mut buffer) => match read {
+                Ok(0) | Err(_) => break ConnectionEnd::Closed,
+                Ok(_) => if let Err(end) = handle_frames(&shared, &mut buffer) { break end },
+            },
+            ready = shared.stream.writable(), if blocked => match ready {
+                Ok(()) => shared.flush(),
+                Err(_) => break ConnectionEnd::Closed,
+            },
+            () = shared.wake.notified() => {}
         }
     };
     shared.end(end);
 }
 
-/// Reads and handles all that has arrived.
-fn read_frames(shared: &Shared, buffer: &mut BytesMut) -> Result<(), ConnectionEnd> {
-    loop {
-        buffer.reserve(READ_CHUNK_BYTES);
-        match shared.stream.try_read_buf(buffer) {
-            Ok(0) => return Err(ConnectionEnd::Closed),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-            Err(_) => return Err(ConnectionEnd::Closed),
-        }
-        while let Some(frame) = Frame::decode(buffer).map_err(|error| ConnectionEnd::Broken(error.to_string()))? {
-            shared.receive(frame)?;
-        }
+/// Handles all that has arrived whole.
+fn handle_frames(shared: &Shared, buffer: &mut BytesMut) -> Result<(), ConnectionEnd> {
+    while let Some(frame) = Frame::decode(buffer).map_err(|error| ConnectionEnd::Broken(error.to_string()))? {
+        shared.receive(frame)?;
     }
+    Ok(())
 }

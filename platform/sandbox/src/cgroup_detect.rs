@@ -1,13 +1,16 @@
 //! Finds where this machine lets us make cgroups, and makes the platform's parent group there.
 //!
 //! Version 1, version 2 and both at once: every controller is taken from the hierarchy that has it. Candidates for the
-//! parent are the visible root of a hierarchy and then the spawner's own group (a delegated one). Each directory is
-//! recorded in the run folder before it is made, so that a later start can remove it.
+//! parent are the visible root of a hierarchy, then the spawner's own group (a delegated one) and then the groups around
+//! that: version 2 lets no group that has processes pass controllers on, so there it takes one further out. Each
+//! directory is recorded in the run folder before it is made, so that a later start can remove it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
 
 use crate::cgroup::{Cgroups, Controllers, Hierarchy, Version};
 
@@ -24,11 +27,11 @@ pub(crate) fn prepare(name: &str, record: &Path) -> io::Result<(Cgroups, Vec<Str
         if hierarchies.len() == 3 || missing == Controllers::NONE {
             break;
         }
-        let candidates = [Some(mount.point.clone()), own_group(&own, &mount)];
-        for parent in candidates.into_iter().flatten() {
+        for parent in candidates(&own, &mount) {
             let offered = match mount.version {
                 Version::V1 => mount.controllers,
-                Version::V2 => enable(&parent, missing),
+                Version::V2 if admits(&parent) => enable(&parent, missing),
+                Version::V2 => Controllers::NONE,
             };
             let taken = offered.and(missing);
             if taken == Controllers::NONE {
@@ -78,6 +81,19 @@ fn make_parent(path: &Path, version: Version, taken: Controllers, record: &mut F
         return Err(io::Error::from(io::ErrorKind::PermissionDenied));
     }
     File::open(path).map(OwnedFd::from)
+}
+
+/// Where the parent group may be made, best first.
+fn candidates(own: &str, mount: &Mounted) -> Vec<PathBuf> {
+    let around = own_group(own, mount);
+    let around = around.iter().flat_map(|group| group.ancestors()).take_while(|group| *group != mount.point);
+    [mount.point.as_path()].into_iter().chain(around).map(Path::to_owned).collect()
+}
+
+/// Whether the spawner may move its processes to below a version 2 group that is, like every candidate, around its own:
+/// that takes leave to write in the innermost group around both the old and the new one.
+fn admits(group: &Path) -> bool {
+    access(&group.join("cgroup.procs"), AccessFlags::W_OK).is_ok()
 }
 
 /// Passes controllers on to the children of a version 2 group; which ones its children have now.
@@ -168,5 +184,14 @@ mod tests {
         assert_eq!(own_group(own, &found[1]).unwrap(), Path::new("/sys/fs/cgroup/memory/user/one"));
         assert_eq!(own_group(own, &found[0]), None);
         assert_eq!(own_group(own, &found[2]).unwrap(), Path::new("/sys/fs/cgroup/unified/user.slice/s"));
+    }
+
+    #[test]
+    fn candidates_are_the_root_and_then_from_the_own_group_outwards() {
+        let found = parse_mounts(HYBRID);
+        let own = "1:cpu,cpuacct:/\n0::/user.slice/s\n";
+        assert_eq!(candidates(own, &found[0]), [Path::new("/sys/fs/cgroup/cpu,cpuacct")]);
+        let unified = Path::new("/sys/fs/cgroup/unified");
+        assert_eq!(candidates(own, &found[2]), [unified, &unified.join("user.slice/s"), &unified.join("user.slice")]);
     }
 }

@@ -13,7 +13,7 @@ use raas_core::{Clock, FunctionId, InstanceId, InvocationId, limits};
 use raas_store::{LogLine, Store};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Lines written to the database in one transaction.
@@ -21,6 +21,9 @@ const BATCH_LINES: usize = 500;
 
 /// How long a line may wait for company before it is written.
 const BATCH_WITHIN: Duration = Duration::from_millis(100);
+
+/// How long a reader of log lines may wait for the newest to be written.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// Lines that a slow follower may be behind before it loses some.
 const FOLLOW_BACKLOG_LINES: usize = 4096;
@@ -34,7 +37,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// The writing end, cheap to clone.
 #[derive(Clone)]
 pub struct LogWriter {
-    queue: mpsc::Sender<LogLine>,
+    queue: mpsc::Sender<Item>,
     followers: broadcast::Sender<Arc<LogLine>>,
     dropped: Arc<AtomicU64>,
     clock: Arc<dyn Clock>,
@@ -42,10 +45,17 @@ pub struct LogWriter {
 
 /// The task that writes lines to the database.
 pub struct LogService {
-    queue: mpsc::Receiver<LogLine>,
+    queue: mpsc::Receiver<Item>,
     store: Arc<Store>,
     keep: Duration,
     clock: Arc<dyn Clock>,
+}
+
+/// What goes through the queue.
+enum Item {
+    Line(LogLine),
+    /// Answered once every line before it is in the database.
+    Flush(oneshot::Sender<()>),
 }
 
 /// Makes the two ends.
@@ -67,11 +77,23 @@ impl LogWriter {
         self.followers.subscribe()
     }
 
+    /// Waits until the lines written so far are in the database, so that a reader finds what it has just caused. Gives up
+    /// quietly after a moment.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        let flushing = async {
+            if self.queue.send(Item::Flush(done)).await.is_ok() {
+                let _ = flushed.await;
+            }
+        };
+        let _ = tokio::time::timeout(FLUSH_WITHIN, flushing).await;
+    }
+
     fn write(&self, line: LogLine) {
         if self.followers.receiver_count() > 0 {
             let _ = self.followers.send(Arc::new(line.clone()));
         }
-        if self.queue.try_send(line).is_err() {
+        if self.queue.try_send(Item::Line(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -88,7 +110,8 @@ impl LogService {
                     if received == 0 {
                         return;
                     }
-                    if batch.len() < BATCH_LINES && !stop.is_cancelled() {
+                    let somebody_waits = batch.iter().any(|item| matches!(item, Item::Flush(_)));
+                    if batch.len() < BATCH_LINES && !somebody_waits && !stop.is_cancelled() {
                         tokio::time::sleep(BATCH_WITHIN).await;
                         while batch.len() < BATCH_LINES && let Ok(line) = self.queue.try_recv() {
                             batch.push(line);
@@ -112,14 +135,22 @@ impl LogService {
         }
     }
 
-    async fn append(&self, batch: &mut Vec<LogLine>) {
-        if batch.is_empty() {
-            return;
+    async fn append(&self, batch: &mut Vec<Item>) {
+        let (mut lines, mut waiting) = (Vec::with_capacity(batch.len()), Vec::new());
+        for item in batch.drain(..) {
+            match item {
+                Item::Line(line) => lines.push(line),
+                Item::Flush(done) => waiting.push(done),
+            }
         }
-        if let Err(error) = self.store.log_append(batch).await {
-            tracing::warn!(error = %error, lines = batch.len(), "log lines could not be written and are lost");
+        if !lines.is_empty()
+            && let Err(error) = self.store.log_append(&lines).await
+        {
+            tracing::warn!(error = %error, lines = lines.len(), "log lines could not be written and are lost");
         }
-        batch.clear();
+        for done in waiting {
+            let _ = done.send(());
+        }
     }
 }
 

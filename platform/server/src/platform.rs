@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use raas_core::{Clock, KeyId, SystemClock};
+use raas_egress::Egress;
 use raas_results::{MemoryTier, MemoryTierOptions};
 use raas_sandbox::{SpawnerOptions, SpawnerProcess, start_spawner};
 use raas_store::{NewKey, Store, StoreError, StoreOptions};
@@ -134,7 +135,7 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     let options = SpawnerOptions { run_dir: folders.run(), runtime_dir: runtimes::installed(&folders.runtimes()) };
     let spawner = spawner.connect().context("the spawner does not answer")?;
     let warnings = spawner.warnings().to_vec();
-    let spawner = SpawnerHandle::new(spawner, Arc::new(move || start_spawner(options.clone())));
+    let spawner = SpawnerHandle::new(spawner, Arc::new(move || start_spawner(options.clone())), Egress::new(settings.egress.options()));
     let warm_pool = Arc::new(WarmPool::new(settings.pool.python3, settings.pool.node));
     let limits = LaunchLimits {
         instances_max: settings.instances.max,

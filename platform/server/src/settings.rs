@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use raas_core::PriceList;
+use raas_egress::{Cidr, EgressOptions, Policy, Resolvers};
 use serde::{Deserialize, Serialize};
 
 /// Environment variables that start with `RAAS_` but belong to the client.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub logs: LogSettings,
     /// Installing dependencies at deploy time.
     pub build: BuildSettings,
+    /// What functions and installers with a network may reach.
+    pub egress: EgressSettings,
     /// Graceful stop.
     pub shutdown: ShutdownSettings,
     /// What the platform says about itself.
@@ -122,6 +125,25 @@ pub struct BuildSettings {
     pub concurrent: u32,
 }
 
+/// What functions and installers with a network may reach. Public addresses they may; this machine, link-local and reserved
+/// addresses they never may.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressSettings {
+    /// Private ranges that may be reached, such as `["10.1.0.0/16"]`.
+    pub allow: Vec<Cidr>,
+    /// Ranges that may not be reached; wins over `allow`.
+    pub deny: Vec<Cidr>,
+}
+
+impl EgressSettings {
+    /// The same in terms of the network.
+    pub fn options(&self) -> EgressOptions {
+        let policy = Policy { allow: self.allow.clone(), deny: self.deny.clone() };
+        EgressOptions { policy, resolvers: Resolvers::default() }
+    }
+}
+
 /// Graceful stop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -165,6 +187,7 @@ impl Default for Settings {
             metering: MeteringSettings::default(),
             logs: LogSettings::default(),
             build: BuildSettings::default(),
+            egress: EgressSettings::default(),
             shutdown: ShutdownSettings::default(),
             telemetry: TelemetrySettings::default(),
             prices: PriceList::default(),
@@ -366,6 +389,10 @@ fn apply_variable(table: &mut toml::Table, known: &toml::Table, variable: &str, 
             toml::Value::Boolean(_) => {
                 toml::Value::Boolean(value.parse().map_err(|_| invalid(format!("`{value}` is neither true nor false")))?)
             }
+            toml::Value::Array(_) => {
+                let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+                toml::Value::Array(items.map(|item| toml::Value::String(item.to_owned())).collect())
+            }
             _ => toml::Value::String(value.to_owned()),
         };
         match sub_key {
@@ -403,6 +430,14 @@ mod tests {
     }
 
     #[test]
+    fn ranges_of_addresses_are_lists_in_the_file_and_comma_separated_in_the_environment() {
+        let settings = load("[egress]\nallow = [\"10.1.0.0/16\"]", &[("RAAS_EGRESS_DENY", "1.1.1.1, 10.1.2.0/24")]).unwrap();
+        let text = |ranges: &[Cidr]| ranges.iter().map(Cidr::to_string).collect::<Vec<_>>();
+        assert_eq!(text(&settings.egress.allow), ["10.1.0.0/16"]);
+        assert_eq!(text(&settings.egress.deny), ["1.1.1.1/32", "10.1.2.0/24"]);
+    }
+
+    #[test]
     fn unknown_keys_wrong_types_and_contradictions_are_refused_by_name() {
         for (text, environment, expected) in [
             ("[pool]\npythn3 = 4", &[][..], "pythn3"),
@@ -413,6 +448,8 @@ mod tests {
             ("[pool]\npython3 = 60\n[instances]\nmax = 10", &[], "instances.max"),
             ("[results]\nmemory_mb = 1\nentry_max_kb = 2048", &[], "results.entry_max_kb"),
             ("[metering]\nsegments_max = 1", &[], "metering.segments_max"),
+            ("[egress]\nallow = [\"10.1.2.3/16\"]", &[], "did you mean 10.1.0.0/16"),
+            ("", &[("RAAS_EGRESS_DENY", "10.0.0.0/8,everything")], "everything"),
         ] {
             let message = load(text, environment).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");

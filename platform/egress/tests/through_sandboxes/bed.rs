@@ -45,7 +45,7 @@ impl Bed {
         let options = SpawnerOptions { run_dir: dir.path().join("run"), runtime_dir: dir.path().join("runtimes") };
         let process = start_spawner(options).expect("the spawner starts");
         let spawner = runtime.block_on(async { process.connect().expect("the runtime watches the spawner") });
-        let peer = nix::unistd::geteuid().is_root().then(Peer::start);
+        let peer = Peer::find();
         let egress = egress_to(peer.as_ref());
         Self { runtime, dir, spawner, peer, egress }
     }
@@ -57,6 +57,7 @@ impl Bed {
             ("without_tun_devices_it_says_so", Some(_)) => None,
             ("without_tun_devices_it_says_so", None) => Some("TUN devices can be opened".to_owned()),
             (_, Some(error)) => Some(format!("/dev/net/tun: {error}")),
+            ("the_same_as_an_ordinary_user", None) if !nix::unistd::geteuid().is_root() => Some("it is that run".to_owned()),
             (name, None) => (self.peer.is_none() && crate::traffic::TESTS.iter().any(|test| test.0 == name))
                 .then(|| "a network namespace for the other side needs root".to_owned()),
         }

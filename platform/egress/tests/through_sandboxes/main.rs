@@ -2,13 +2,14 @@
 //!
 //! The server is this binary again, in a network namespace that the test makes and removes, connected by a pair of virtual
 //! interfaces with addresses that nothing else has. This binary is the spawner too, so it has its own small harness, like
-//! the sandboxes' own tests. As root every test runs; without, those that need only the policy, and where TUN devices cannot
-//! be opened, the test that says so.
+//! the sandboxes' own tests. As root every test runs, and then once more as an ordinary user; started by an ordinary user,
+//! those that need no peer do, and where TUN devices cannot be opened only the one that says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod bed;
 mod peer;
 mod refusals;
+mod rootless;
 mod traffic;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     let filter = args.iter().find(|a| !a.starts_with("--")).cloned().unwrap_or_default();
-    let tests: Vec<Test> = [refusals::TESTS, traffic::TESTS].concat();
+    let tests: Vec<Test> = [refusals::TESTS, traffic::TESTS, rootless::TESTS].concat();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -8,6 +8,8 @@ use std::thread;
 
 /// First argument of this binary when it is the peer.
 pub const ARGUMENT: &str = "peer";
+/// Tells a run without root where the peer of the run with root is: its address and that of this side of the link.
+pub const VARIABLE: &str = "RAAS_TEST_EGRESS_PEER";
 /// HTTP: `/bytes/N` gives N bytes of [`pattern`], `/open` the number of connections to [`ECHO_PORT`], POST the sum of a body.
 pub const HTTP_PORT: u16 = 8000;
 /// Sends back what it gets, over TCP and UDP.
@@ -23,16 +25,26 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// A namespace with the peer in it. Dropping it removes both.
 pub struct Peer {
-    namespace: String,
-    process: Child,
+    /// The namespace and the process in it, unless they are another run's.
+    own: Option<(String, Child)>,
     pub address: Ipv4Addr,
     /// This side's address on the same link.
     pub host_address: Ipv4Addr,
 }
 
 impl Peer {
+    /// One of its own as root, that of the run with root otherwise, if there is one.
+    pub fn find() -> Option<Self> {
+        if nix::unistd::geteuid().is_root() {
+            return Some(Self::start());
+        }
+        let addresses = std::env::var(VARIABLE).ok()?;
+        let (address, host_address) = addresses.split_once(' ')?;
+        Some(Self { own: None, address: address.parse().unwrap(), host_address: host_address.parse().unwrap() })
+    }
+
     /// Needs root. The addresses are of a range that this test has to itself while its process lives.
-    pub fn start() -> Self {
+    fn start() -> Self {
         let pid = std::process::id();
         let (b, c) = (200 + (pid >> 8) % 50, pid % 256);
         let (host_address, address) = (Ipv4Addr::new(10, b as u8, c as u8, 1), Ipv4Addr::new(10, b as u8, c as u8, 2));
@@ -55,7 +67,7 @@ impl Peer {
             .unwrap();
         let mut ready = [0u8; 1];
         process.stdout.as_mut().unwrap().read_exact(&mut ready).expect("the peer listens");
-        Self { namespace, process, address, host_address }
+        Self { own: Some((namespace, process)), address, host_address }
     }
 
     /// Connections to the echo that are open.
@@ -70,9 +82,11 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        ip(&format!("netns del {}", self.namespace)); // and the link with it
+        if let Some((namespace, process)) = &mut self.own {
+            let _ = process.kill();
+            let _ = process.wait();
+            ip(&format!("netns del {namespace}")); // and the link with it
+        }
     }
 }
 

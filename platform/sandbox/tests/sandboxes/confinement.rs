@@ -1,6 +1,6 @@
 //! What a sandbox cannot see, do or reach.
 
-use raas_sandbox::{ExitCause, Network};
+use raas_sandbox::{ExitCause, Network, SandboxError};
 
 use crate::Test;
 use crate::bed::{Bed, python};
@@ -11,7 +11,7 @@ pub const TESTS: &[Test] = &[
     ("other_architectures_are_killed", other_architectures_are_killed),
     ("no_descriptor_leaks", no_descriptor_leaks),
     ("no_network", no_network),
-    ("host_network", host_network),
+    ("a_network_ends_at_the_gateway", a_network_ends_at_the_gateway),
     ("identity_is_unprivileged", identity_is_unprivileged),
     ("devices", devices),
     ("runtimes_and_libraries_are_there", runtimes_and_libraries_are_there),
@@ -168,16 +168,31 @@ attempt('up', lambda: __import__('fcntl').ioctl(s, 0x8914, b'lo' + bytes(30)))
     assert_eq!(ran.stdout, "['lo']\nloopback works\nout ENETUNREACH\nudp ENETUNREACH\nup EPERM\n", "{}", ran.stderr);
 }
 
-fn host_network(bed: &Bed) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut spec = python(&format!(
-        "import socket; socket.create_connection(('localhost', {port})).close(); print(open('/etc/resolv.conf').read())"
-    ));
-    spec.network = Network::Host;
-    let ran = bed.run(spec);
+fn a_network_ends_at_the_gateway(bed: &Bed) {
+    let program = "import socket; print(open('/etc/resolv.conf').read().strip(), [n for _, n in socket.if_nameindex()])
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'to the host', ('192.0.2.1', 9)); print(open('/proc/net/dev').read().count('egress0'))";
+    let mut spec = python(program);
+    spec.network = Network::Egress;
+    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
+        let refused = bed.wait(bed.spawner.create(spec)).unwrap_err();
+        assert!(matches!(refused, SandboxError::Network(_)), "{refused:?}");
+        println!("  no TUN devices here: {error}");
+        return;
+    }
+    let mut sandbox = bed.create(spec);
+    let network = sandbox.io.network.take().unwrap();
+    let (end, id) = (sandbox.handle.end(), sandbox.handle.id());
+    let ran = bed.finish(sandbox);
     assert_eq!(ran.exit.cause, ExitCause::Code(0), "{}", ran.stderr);
-    assert_eq!(ran.stdout.trim(), std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default().trim());
+    assert_eq!(ran.stdout, format!("nameserver {} ['lo', 'egress0']\n1\n", network.resolver), "{id}");
+    // Waiting for the end needs no handle and keeps nothing.
+    assert_eq!(bed.wait(end).cause, ExitCause::Code(0));
+    // The packet is here and nowhere else.
+    let mut packet = [0u8; 2048];
+    let sent = std::iter::from_fn(|| nix::unistd::read(&network.fd, &mut packet).ok().map(|n| packet[..n].to_vec()));
+    let wanted: Vec<u8> = [network.address.octets(), [192, 0, 2, 1]].concat();
+    let found = sent.into_iter().any(|packet| packet.get(12..20) == Some(&wanted[..]) && packet.ends_with(b"to the host"));
+    assert!(found, "the datagram comes out of the device");
 }
 
 fn identity_is_unprivileged(bed: &Bed) {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
 
@@ -109,13 +109,9 @@ async fn ask(target: Target, place: usize, from: Instant, until: Instant) -> any
         stream.write_all(&sample.request).await?;
         let mut filled = 0;
         let extent = loop {
-            // Waiting first spares the attempt to read what cannot be there yet.
-            stream.readable().await?;
-            match stream.try_read(&mut buffer[filled..]) {
-                Ok(0) => anyhow::bail!("the server under load closed a connection"),
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error).context("a connection under load broke"),
+            match stream.read(&mut buffer[filled..]).await? {
+                0 => anyhow::bail!("the server under load closed a connection"),
+                read => filled += read,
             }
             match parse(&buffer[..filled])? {
                 Some(extent) => break extent,

@@ -15,7 +15,7 @@ use super::{Plan, alternate};
 pub const PYTHON_SOURCE: &str = "def handler(event, context):\n    return {\"ok\": True, \"n\": event[\"n\"]}\n";
 
 /// The Node handler.
-const NODE_SOURCE: &str = "exports.handler = (event) => ({ ok: true, n: event.n });\n";
+pub const NODE_SOURCE: &str = "exports.handler = (event) => ({ ok: true, n: event.n });\n";
 
 /// Connections where more than one is asked for.
 const CONNECTIONS: usize = 16;

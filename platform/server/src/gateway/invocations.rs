@@ -24,11 +24,6 @@ use crate::trace::TraceContext;
 /// How long a client may take to send its event.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// How much of an event that is too large is still taken, bytes, and for how long: a client that is answered while it sends
-/// sees a broken connection instead of the answer.
-const EXCESS_MAX_BYTES: usize = 64 << 20;
-const EXCESS_WITHIN: Duration = Duration::from_secs(10);
-
 const INVOCATION_ID: HeaderName = HeaderName::from_static("raas-invocation-id");
 const SERVED_BY: HeaderName = HeaderName::from_static("raas-served-by");
 const COMPUTE_MS: HeaderName = HeaderName::from_static("raas-compute-ms");
@@ -106,7 +101,7 @@ async fn try_invoke(app: &Arc<App>, name: &str, request: Request<Body>) -> Resul
         },
     })?;
 
-    let event = read_event(body, &parts.headers).await?;
+    let event = read_event(&mut body, &parts.headers).await?;
     let canonical = CanonicalEvent::parse(&event)
         .map_err(|error| Problem::caller(StatusCode::BAD_REQUEST, "invalid-event", format!("the event is not acceptable JSON: {error}")))?;
     let id = InvocationId::generate();
@@ -229,7 +224,7 @@ fn unresolved(name: &str, qualifier: Qualifier<'_>) -> Problem {
     }
 }
 
-async fn read_event(mut body: Body, headers: &HeaderMap) -> Result<Bytes, Problem> {
+async fn read_event(body: &mut Body, headers: &HeaderMap) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::caller(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -239,19 +234,12 @@ async fn read_event(mut body: Body, headers: &HeaderMap) -> Result<Bytes, Proble
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limits::BODY_MAX_BYTES as u64) {
-        // Who asks before sending need not send.
-        if !headers.contains_key(header::EXPECT) {
-            read_away(body).await;
-        }
         return Err(too_large());
     }
-    let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(&mut body, limits::BODY_MAX_BYTES).collect()).await;
+    let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, limits::BODY_MAX_BYTES).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            read_away(body).await;
-            Err(too_large())
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::caller(StatusCode::BAD_REQUEST, "incomplete-event", "the event did not arrive whole")),
         Err(_) => Err(Problem::caller(
             StatusCode::REQUEST_TIMEOUT,
@@ -263,18 +251,6 @@ async fn read_event(mut body: Body, headers: &HeaderMap) -> Result<Bytes, Proble
 
 fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// Takes what is left of a body, within bounds.
-async fn read_away(mut body: Body) {
-    let mut left = EXCESS_MAX_BYTES;
-    let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
-            left = rest;
-        }
-    };
-    let _ = tokio::time::timeout(EXCESS_WITHIN, reading).await;
 }
 
 fn wants_async(headers: &HeaderMap) -> bool {

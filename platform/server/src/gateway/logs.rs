@@ -88,6 +88,7 @@ pub async fn list(
         since: query.since.as_deref().map(str::parse).transpose().map_err(|error| invalid_query(format!("since: {error}")))?,
         invocation,
     };
+    app.logs.flush().await;
     let rows = if filter.after.is_none() && filter.since.is_none() && filter.invocation.is_none() {
         app.store.log_tail(route.id, limit).await?
     } else {

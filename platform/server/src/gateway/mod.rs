@@ -19,6 +19,7 @@ mod problem;
 mod problem_counts;
 mod serve;
 mod tenants;
+mod unread;
 
 pub use openapi::document;
 pub use auth::{FreshKey, hash_key};
@@ -28,18 +29,20 @@ pub use serve::serve;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{get, post, put};
 use http::StatusCode;
 use raas_core::limits;
 
 use crate::app::App;
+use crate::detached::RunToEnd;
+use self::unread::{LentBody, read_away};
 
 /// Every route of the platform.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/v1/functions/{name}/invocations", post(invocations::invoke))
-        .route("/v1/invocations/{id}", get(invocations::show))
+    let control = Router::new()
         .route(
             "/v1/functions",
             get(functions::list)
@@ -57,6 +60,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", axum::routing::delete(keys::revoke))
         .route("/v1/tenants", get(tenants::list).post(tenants::create))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), finish_changes));
+    Router::new()
+        .merge(control)
+        .route("/v1/functions/{name}/invocations", post(invocations::invoke))
+        .route("/v1/invocations/{id}", get(invocations::show))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::metrics))
@@ -65,6 +73,26 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .with_state(app)
+}
+
+/// A change that has begun is finished although its client leaves: otherwise it could be in the database and nowhere else.
+/// And a client that is refused early still gets to send all it has to.
+async fn finish_changes(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers.clone();
+    let lent = LentBody::new(body);
+    let request = Request::from_parts(parts, axum::body::Body::new(lent.clone()));
+    let change = async move {
+        let response = next.run(request).await;
+        if let Some(rest) = lent.take() {
+            read_away(rest, &headers).await;
+        }
+        response
+    };
+    RunToEnd::new(change, &app.invoker.detached).await
 }
 
 async fn no_such_route(uri: http::Uri) -> Problem {

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use raas_store::TenantRow;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -42,6 +42,19 @@ fn view(row: &TenantRow) -> TenantView {
     TenantView { id: row.id.to_string(), name: row.name.clone(), created_at: row.created.to_string() }
 }
 
+/// Longest name of a tenant.
+const NAME_MAX_BYTES: usize = 128;
+
+/// A tenant's name is shown on lines and is part of its helpers' names, `tenant/helper`.
+fn check_name(name: &str) -> Result<(), Problem> {
+    let plain = !name.is_empty() && name.len() <= NAME_MAX_BYTES && name.trim() == name && !name.contains('/') && !name.contains(char::is_control);
+    if plain {
+        return Ok(());
+    }
+    let title = format!("a tenant's name has 1 to {NAME_MAX_BYTES} bytes, no `/`, no control characters and no spaces around it");
+    Err(Problem::caller(StatusCode::BAD_REQUEST, "invalid-name", title))
+}
+
 /// Make a tenant.
 #[utoipa::path(post, path = "/v1/tenants", tag = "tenants", operation_id = "tenant_create", request_body = TenantRequest,
     responses((status = 201, body = TenantView), (status = 409, body = ProblemView, content_type = "application/problem+json")))]
@@ -53,6 +66,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let principal = caller.require(Scope::Admin)?;
     let Json(request) = request.map_err(|error| invalid_body(&error))?;
+    check_name(&request.name)?;
     once(&app, principal, &headers, "POST /v1/tenants", &request, || async {
         let row = app.store.tenant_create(&request.name, app.clock.now()).await?;
         Ok(Created { shown: view(&row), kept: view(&row) })

@@ -1,9 +1,12 @@
 //! The platform's hold on its spawner: the one that lives now, and another when it is lost.
+//!
+//! Every sandbox is made here, so here its network, if it has one, is connected to the way out: there is no other.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use raas_sandbox::{Sandbox, SandboxError, SandboxSpec, Spawner, SpawnerProcess};
+use raas_egress::{Egress, EgressMetrics, SandboxNetwork};
+use raas_sandbox::{NetworkDevice, Sandbox, SandboxError, SandboxSpec, Spawner, SpawnerProcess};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +24,18 @@ pub struct SpawnerHandle {
     current: watch::Sender<Arc<Spawner>>,
     lost: watch::Sender<bool>,
     starter: SpawnerStarter,
+    egress: Egress,
 }
 
 impl SpawnerHandle {
-    /// Holds `spawner`; `starter` makes the next one should it be lost.
-    pub fn new(spawner: Spawner, starter: SpawnerStarter) -> Arc<Self> {
-        Arc::new(Self { current: watch::Sender::new(Arc::new(spawner)), lost: watch::Sender::new(false), starter })
+    /// Holds `spawner`; `starter` makes the next one should it be lost. Sandboxes with a network reach others by `egress`.
+    pub fn new(spawner: Spawner, starter: SpawnerStarter, egress: Egress) -> Arc<Self> {
+        Arc::new(Self { current: watch::Sender::new(Arc::new(spawner)), lost: watch::Sender::new(false), starter, egress })
+    }
+
+    /// What went through sandboxes' networks.
+    pub fn egress_metrics(&self) -> EgressMetrics {
+        self.egress.metrics()
     }
 
     /// The spawner of now.
@@ -44,6 +53,27 @@ impl SpawnerHandle {
     /// # Errors
     /// No sandbox can be made, or no new spawner came in time.
     pub async fn create(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
+        let mut sandbox = self.create_by_any(spec).await?;
+        if let Some(device) = sandbox.io.network.take() {
+            self.let_out(&sandbox, device)?;
+        }
+        Ok(sandbox)
+    }
+
+    /// Connects a sandbox's network until the sandbox ends.
+    fn let_out(&self, sandbox: &Sandbox, device: NetworkDevice) -> Result<(), SandboxError> {
+        let NetworkDevice { fd, address, prefix_bits, gateway, resolver, mtu_bytes } = device;
+        let network = SandboxNetwork { device: fd, address, prefix_bits, gateway, resolver, mtu_bytes };
+        let end = sandbox.handle.end();
+        let end = async move {
+            end.await;
+        };
+        self.egress
+            .serve(network, sandbox.handle.id().to_string(), end)
+            .map_err(|error| SandboxError::Network(format!("its device cannot be watched: {error}")))
+    }
+
+    async fn create_by_any(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
         let mut spawners = self.current.subscribe();
         let current = spawners.borrow_and_update().clone();
         match current.create(spec.clone()).await {

@@ -1,84 +1,203 @@
-"""Serving several requests at once with a plain handler: one thread per request in flight, up to `concurrency`.
+"""Serving several requests at once with a plain handler.
 
-Owns the worker threads and the table of requests in flight. The main thread only reads frames, so PING is answered and
-CANCEL is seen at once.
+Waking another thread costs several times what a short handler does. So the thread that has read a request also runs it,
+as long as handlers turn out to be quick: meanwhile the right to read lies on a table, and a second thread, the watch,
+takes it from there when the same call is still running at its next look. From then on requests are handed to threads of
+their own, until enough of them in a row were quick again.
+
+Owns the threads and the table of requests in flight. The main thread only waits: it is where signal handlers run, and
+where the process ends. A CANCEL or a PING is seen at once, or after the watch's next look while a call keeps its reader.
 """
 
 import threading
+import traceback
 from _queue import SimpleQueue
+from collections import deque
+from time import perf_counter, sleep
 
 from .frames import CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
 from .idle import receive_or_report
 from .process_exit import stop
 
+# How often the watch looks, and so how long other requests may wait behind a call that turns out to be slow.
+LOOK_EVERY_S = 0.002
+# After so many looks at nothing the watch sleeps until it is woken by a call.
+LOOKS_MAX = 25
+# A handler is quick when it takes less than this, and is trusted to be after so many quick calls in a row.
+QUICK_S = 0.001
+QUICK_CALLS = 64
+# Beside the threads that run calls, one reads and one watches.
+OTHER_THREADS = 2
+QUIET_LOOK_S = 0.005
 
-class Workers:
-    """Threads that run handlers. They are started as needed: a limit of 1,000 is no reason for 1,000 stacks."""
 
-    def __init__(self, connection, answerer, concurrency):
-        self._send = connection.send
+class Server:
+    """The threads of one process. Whoever has the right to read is alone with `_frames` and the reader."""
+
+    def __init__(self, connection, reader, backlog, answerer, concurrency):
+        self._connection = connection
+        self._receive_frames = lambda: reader.feed(receive_or_report(connection, reader))
+        self._frames = deque(backlog)
         self._answer = answerer.answer
-        self._concurrency = concurrency
-        self._calls = SimpleQueue()
+        self._end = SimpleQueue()
+        # The threads that have nothing to do, less the work that waits for one.
+        self._spare = 0
         self._threads = 0
+        self._threads_max = concurrency + OTHER_THREADS
+        self._work = SimpleQueue()
+        # Every request from its frame to its answer: None, then its context; False when it was cancelled before it began.
         self._running = {}
         self._lock = threading.Lock()
-        self._quiet = threading.Condition(self._lock)
+        self._quick = True
+        self._quick_calls = 0
+        # Holds one item while the reader runs a call. Taking it, which one thread alone can, is taking the right to read.
+        self._table = []
+        self._begun = 0
+        self._watch_sleeps = False
+        self._wake = SimpleQueue()
 
-    def start_call(self, request_id, payload):
+    def run(self):
+        """Runs until STOP or a broken connection; does not return."""
+        self._give(self._read, ())
+        self._give(self._watch, ())
+        while True:
+            try:
+                end = self._end.get()
+                break
+            except BaseException:  # a signal handler that the function left behind raised
+                traceback.print_exc()
+        if end is not None:
+            raise end
+        stop()
+
+    def _give(self, function, arguments):
+        """Has a spare thread do something, or a new one up to the limit, or the first that becomes spare."""
         with self._lock:
-            self._running[request_id] = None
-            wanted = min(len(self._running), self._concurrency)
-        self._calls.put((request_id, payload))
-        if wanted > self._threads:
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"raas-{self._threads}", daemon=True).start()
+            new = self._spare <= 0 and self._threads < self._threads_max
+            if new:
+                self._threads += 1
+            else:
+                self._spare -= 1
+        if new:
+            name = f"raas-{self._threads}"
+            threading.Thread(target=self._serve, args=(function, arguments), name=name, daemon=True).start()
+        else:
+            self._work.put((function, arguments))
 
-    def cancel(self, request_id):
+    def _serve(self, function, arguments):
+        while True:
+            try:
+                function(*arguments)
+            except BaseException as error:
+                self._end.put(error)
+                return
+            with self._lock:
+                self._spare += 1
+            function, arguments = self._work.get()
+
+    def _read(self):
+        """What the thread does that has the right to read, until another one has it."""
+        frames = self._frames
+        while True:
+            while frames:
+                kind, request_id, payload = frames.popleft()
+                if kind == INVOKE:
+                    with self._lock:
+                        self._running[request_id] = None
+                    if not self._quick:
+                        self._give(self._run_apart, (request_id, payload))
+                    elif not self._run_here(request_id, payload):
+                        return
+                elif kind == PING:
+                    self._connection.send(frame(PONG, request_id))
+                elif kind == CANCEL:
+                    self._cancel(request_id)
+                elif kind == STOP:
+                    while self._running:
+                        sleep(QUIET_LOOK_S)
+                    self._end.put(None)
+                    return
+                else:
+                    raise ProtocolError(f"unknown frame kind {kind:#04x}")
+            frames.extend(self._receive_frames())
+
+    def _run_here(self, request_id, payload):
+        """Runs a call on the reading thread. Tells whether the thread still has the right to read."""
+        self._begun += 1
+        self._table.append(None)
+        if self._watch_sleeps:
+            self._watch_sleeps = False
+            self._wake.put(None)
+        self._run(request_id, payload)
+        return self._take_right()
+
+    def _run_apart(self, request_id, payload):
+        """Runs a call on a thread of its own, and watches whether calls have become quick."""
+        if self._run(request_id, payload) >= QUICK_S:
+            self._quick_calls = 0
+            return
+        self._quick_calls += 1
+        if self._quick_calls >= QUICK_CALLS:
+            self._quick = True
+
+    def _run(self, request_id, payload):
+        """Answers a call. Tells how long its handler took, seconds."""
+        started = perf_counter()
+        answer = self._answer(request_id, payload, self._begin)
+        took = perf_counter() - started
+        self._connection.send(answer)
         with self._lock:
-            context = self._running.get(request_id)
-            if context is not None:
-                context.cancelled = True
-            elif request_id in self._running:
-                # Not begun yet: `_watch` hands the news on.
-                self._running[request_id] = False
+            self._running.pop(request_id, None)
+        return took
 
-    def wait_until_quiet(self):
-        with self._quiet:
-            while self._running:
-                self._quiet.wait()
+    def _take_right(self):
+        try:
+            self._table.pop()
+        except IndexError:
+            return False
+        return True
 
-    def _watch(self, request_id, context):
+    def _watch(self):
+        """Looks whether the reader is kept by a call, and then becomes the reader itself."""
+        seen = self._begun
+        looks = 0
+        while True:
+            sleep(LOOK_EVERY_S)
+            if self._begun != seen:
+                seen = self._begun
+                looks = 0
+            elif self._table:
+                if self._take_right():
+                    break
+            elif looks < LOOKS_MAX:
+                looks += 1
+            else:
+                self._watch_sleeps = True
+                # Asked again: a call may have begun before it could see that the watch sleeps. A call that did see it has
+                # left something in the queue, which at worst ends the next sleep early.
+                if self._begun == seen:
+                    self._wake.get()
+                self._watch_sleeps = False
+        self._quick = False
+        self._quick_calls = 0
+        self._give(self._watch, ())
+        self._read()
+
+    def _begin(self, request_id, context):
         with self._lock:
             context.cancelled = self._running.get(request_id) is False
             self._running[request_id] = context
 
-    def _work(self):
-        take = self._calls.get
-        while True:
-            request_id, payload = take()
-            self._send(self._answer(request_id, payload, self._watch))
-            with self._lock:
-                self._running.pop(request_id, None)
-                if not self._running:
-                    self._quiet.notify_all()
+    def _cancel(self, request_id):
+        with self._lock:
+            context = self._running.get(request_id)
+            if context:
+                context.cancelled = True
+            elif request_id in self._running:
+                # Not begun yet: `_begin` hands the news on.
+                self._running[request_id] = False
 
 
 def serve(connection, reader, backlog, answerer, concurrency):
     """Runs until STOP or the end of the connection; does not return."""
-    workers = Workers(connection, answerer, concurrency)
-    frames = backlog
-    while True:
-        for kind, request_id, payload in frames:
-            if kind == INVOKE:
-                workers.start_call(request_id, payload)
-            elif kind == PING:
-                connection.send(frame(PONG, request_id))
-            elif kind == CANCEL:
-                workers.cancel(request_id)
-            elif kind == STOP:
-                workers.wait_until_quiet()
-                stop()
-            else:
-                raise ProtocolError(f"unknown frame kind {kind:#04x}")
-        frames = reader.feed(receive_or_report(connection, reader))
+    Server(connection, reader, backlog, answerer, concurrency).run()
