@@ -33,10 +33,6 @@ fn draws(cache: &str) -> Function {
     Function::python("draws", &format!("[cache]\nmode = \"declared\"\n{cache}"), DRAWS)
 }
 
-fn counts(pairs: &[(&str, usize)]) -> BTreeMap<String, usize> {
-    pairs.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
-}
-
 #[test]
 fn nothing_is_kept_unless_the_author_says_so() {
     let client = tenant("off");

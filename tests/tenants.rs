@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Function, Options, Platform, in_parallel, mode, shared};
+use crate::harness::{Client, Function, Options, Platform, in_parallel, mode, shared, wait_for};
 
 fn platform() -> Arc<Platform> {
     shared("tenants", Options::new)
@@ -229,7 +230,7 @@ fn a_creation_whose_caller_leaves_does_not_block_its_repetition() {
         let mut stream = crate::harness::send(&client, &text);
         let _ = stream.flush();
         drop(stream);
-        let made = crate::harness::wait_for("the repeated creation", crate::harness::SOON, || {
+        let made = wait_for("the repeated creation", crate::harness::SOON, || {
             let headers = [("content-type", "application/json"), ("idempotency-key", &format!("r{number}"))];
             let reply = client.request("POST", "/v1/keys", &headers, body.as_bytes());
             // In progress is an answer while it is; for ever is not.
@@ -313,6 +314,19 @@ fn requests_that_are_no_http_or_too_much_of_it_are_survived() {
         ("GET", "/v1/invocations/nonsense", 404, "not-found"),
     ] {
         client.request(method, path, &[], b"").problem(status, code, "caller");
+    }
+    // A connection survives a refusal that came before the request's body.
+    let refused = "POST /v1/functions/nothing/invocations HTTP/1.1\r\nhost: raas\r\ncontent-length: 2\r\n\r\n";
+    for head in [refused.to_owned(), refused.replace("\r\n\r\n", &format!("\r\n{auth}\r\n")), refused.replace("functions/nothing/invocations", "keys")] {
+        use std::io::Write;
+        let mut stream = crate::harness::send(&client, &head);
+        wait_for("the refusal, or nothing", Duration::from_secs(1), {
+            let begun = std::time::Instant::now();
+            move || (begun.elapsed() > Duration::from_millis(100)).then_some(())
+        });
+        stream.write_all(b"{}").unwrap();
+        let both = crate::harness::last_answer(stream);
+        assert!(both.starts_with("HTTP/1.1 40") && both.contains("HTTP/1.1 200 "), "{both}");
     }
     client.get("/v1/usage?cursor=nonsense").problem(400, "invalid-query", "caller");
     client.get("/v1/usage?from=yesterday").problem(400, "invalid-query", "caller");

@@ -59,7 +59,9 @@ impl FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, CidrError> {
         let malformed = || CidrError::Malformed(text.to_owned());
         let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) if !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) => (address, Some(bits)),
+            Some((address, bits)) if !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) => {
+                (address, Some(bits))
+            }
             Some(_) => return Err(malformed()),
             None => (text, None),
         };
@@ -71,7 +73,11 @@ impl FromStr for Cidr {
             Some(_) => return Err(CidrError::TooManyBits(text.to_owned())),
         };
         let range = Self::containing(address, prefix_bits);
-        if range.first == address { Ok(range) } else { Err(CidrError::NotFirst { written: text.to_owned(), meant: range }) }
+        if range.first == address {
+            Ok(range)
+        } else {
+            Err(CidrError::NotFirst { written: text.to_owned(), meant: range })
+        }
     }
 }
 
@@ -113,7 +119,17 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for text in ["", "/8", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/x", "10.0.0/8", "example.com", "10.0.0.0/8/8", " 10.0.0.0/8"] {
+        for text in [
+            "",
+            "/8",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/x",
+            "10.0.0/8",
+            "example.com",
+            "10.0.0.0/8/8",
+            " 10.0.0.0/8",
+        ] {
             assert_eq!(text.parse::<Cidr>(), Err(CidrError::Malformed(text.to_owned())), "{text}");
         }
         for text in ["10.0.0.0/33", "::/129", "10.0.0.0/999"] {

@@ -47,12 +47,16 @@ async fn open(sandbox: &Sandbox, flow: Flow) -> Result<TcpStream, NoConnection> 
         // Long answers come over TCP.
         Some(resolvers) => *resolvers.first().ok_or(NoConnection::Refused(Refusal::OwnNetwork))?,
         None => {
-            sandbox.check(IpAddr::V4(*flow.outside.ip())).map_err(NoConnection::Failed)?.map_err(NoConnection::Refused)?;
+            sandbox
+                .check(IpAddr::V4(*flow.outside.ip()))
+                .map_err(NoConnection::Failed)?
+                .map_err(NoConnection::Refused)?;
             SocketAddr::V4(flow.outside)
         }
     };
     let connecting = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(destination));
-    let host = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(NoConnection::Failed)?;
+    let host =
+        connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(NoConnection::Failed)?;
     let _ = host.set_nodelay(true); // the sandbox's own setting has had its say
     Ok(host)
 }

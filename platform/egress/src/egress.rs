@@ -80,7 +80,12 @@ impl Egress {
     ///
     /// # Errors
     /// The runtime cannot watch the device.
-    pub fn serve(&self, network: SandboxNetwork, name: String, end: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    pub fn serve(
+        &self,
+        network: SandboxNetwork,
+        name: String,
+        end: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
         let SandboxNetwork { device, address, prefix_bits, gateway, resolver, mtu_bytes } = network;
         let tun = Arc::new(Tun::new(device)?);
         let stack = Stack::new(Arc::clone(&tun), gateway, prefix_bits, mtu_bytes);

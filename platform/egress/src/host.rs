@@ -13,7 +13,8 @@ const ANY_PORT: u16 = 9;
 /// Whether a connection to the address would end on this machine: an address of an interface, or one that is routed here
 /// without being on any.
 pub(crate) fn is_own(address: IpAddr) -> io::Result<bool> {
-    let listed = getifaddrs()?.filter_map(|interface| interface.address).filter_map(|a| ip_of(&a)).any(|own| own == address);
+    let listed =
+        getifaddrs()?.filter_map(|interface| interface.address).filter_map(|a| ip_of(&a)).any(|own| own == address);
     Ok(listed || is_routed_here(address)?)
 }
 

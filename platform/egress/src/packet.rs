@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    IPV4_HEADER_LEN, Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket,
-    TcpRepr, TcpSeqNumber, UDP_HEADER_LEN, UdpPacket, UdpRepr,
+    IPV4_HEADER_LEN, Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl,
+    TcpPacket, TcpRepr, TcpSeqNumber, UDP_HEADER_LEN, UdpPacket, UdpRepr,
 };
 
 /// Hops that packets to a sandbox may take; they take none.
@@ -125,7 +125,12 @@ pub(crate) fn unreachable(flow: Flow, packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A packet from the outside of a flow to its inside.
-fn inward(flow: Flow, protocol: IpProtocol, length: usize, fill: impl FnOnce(&mut [u8], &ChecksumCapabilities)) -> Vec<u8> {
+fn inward(
+    flow: Flow,
+    protocol: IpProtocol,
+    length: usize,
+    fill: impl FnOnce(&mut [u8], &ChecksumCapabilities),
+) -> Vec<u8> {
     let checksums = ChecksumCapabilities::default();
     let header = Ipv4Repr {
         src_addr: *flow.outside.ip(),

@@ -64,7 +64,12 @@ impl Policy {
     ///
     /// # Errors
     /// The reason for which it is refused.
-    pub fn check(&self, destination: IpAddr, own_network: Cidr, is_host: impl FnOnce(IpAddr) -> bool) -> Result<(), Refusal> {
+    pub fn check(
+        &self,
+        destination: IpAddr,
+        own_network: Cidr,
+        is_host: impl FnOnce(IpAddr) -> bool,
+    ) -> Result<(), Refusal> {
         let destination = destination.to_canonical();
         let named_by = |ranges: &[Cidr]| ranges.iter().any(|range| range.contains(destination));
         if let Some(refusal) = never(destination) {
@@ -170,7 +175,16 @@ mod tests {
         ] {
             assert_eq!(check(&[], &[], destination), Err(refusal), "{destination}");
         }
-        for destination in ["1.1.1.1", "172.32.0.1", "172.15.0.1", "100.63.0.1", "100.128.0.1", "192.167.0.1", "203.0.113.81", "2001:db8::1"] {
+        for destination in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "172.15.0.1",
+            "100.63.0.1",
+            "100.128.0.1",
+            "192.167.0.1",
+            "203.0.113.81",
+            "2001:db8::1",
+        ] {
             assert_eq!(check(&[], &[], destination), Ok(()), "{destination}");
         }
     }

@@ -48,7 +48,12 @@ enum Copied {
 }
 
 impl Relay {
-    pub(crate) fn new(stack: Arc<Mutex<Stack>>, handle: SocketHandle, host: TcpStream, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(
+        stack: Arc<Mutex<Stack>>,
+        handle: SocketHandle,
+        host: TcpStream,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self { stack, handle, host, counters, sent_end: false, received_end: false, moved: Instant::now() }
     }
 

@@ -131,7 +131,9 @@ impl Carrier {
         match packet::read(packet, self.sandbox.address) {
             Outgoing::Tcp => self.sandbox.stack.lock().receive(packet),
             Outgoing::Syn { flow, sequence } => self.take_request(flow, sequence, packet),
-            Outgoing::Datagram(flow, content) if self.sandbox.is_name_server(flow.outside) => self.take_query(flow, content),
+            Outgoing::Datagram(flow, content) if self.sandbox.is_name_server(flow.outside) => {
+                self.take_query(flow, content)
+            }
             Outgoing::Datagram(flow, content) => self.take_datagram(flow, content, packet),
             Outgoing::Other => {}
         }
@@ -153,7 +155,8 @@ impl Carrier {
         drop(connections);
         let place = Place { sandbox: Arc::clone(sandbox), flow, _socket: socket };
         let request = packet.to_vec();
-        self.tasks.spawn(async move { connection::carry(Arc::clone(&place.sandbox), place.flow, sequence, request).await });
+        self.tasks
+            .spawn(async move { connection::carry(Arc::clone(&place.sandbox), place.flow, sequence, request).await });
     }
 
     fn take_query(&mut self, flow: Flow, query: &[u8]) {

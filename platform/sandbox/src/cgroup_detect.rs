@@ -90,10 +90,14 @@ fn candidates(own: &str, mount: &Mounted) -> Vec<PathBuf> {
     [mount.point.as_path()].into_iter().chain(around).map(Path::to_owned).collect()
 }
 
-/// Whether the spawner may move its processes to below a version 2 group that is, like every candidate, around its own:
-/// that takes leave to write in the innermost group around both the old and the new one.
+/// Whether a version 2 group around the spawner's own can have groups with limits and processes of the spawner in them.
+/// Moving a process takes leave to write in the innermost group around both its old and its new one. And only the real
+/// root, which has no type, may have processes beside such groups; others would pass some controllers on nevertheless,
+/// but to groups of threads.
 fn admits(group: &Path) -> bool {
-    access(&group.join("cgroup.procs"), AccessFlags::W_OK).is_ok()
+    let processes = group.join("cgroup.procs");
+    let free = || fs::read_to_string(&processes).is_ok_and(|list| list.is_empty());
+    access(&processes, AccessFlags::W_OK).is_ok() && (!group.join("cgroup.type").exists() || free())
 }
 
 /// Passes controllers on to the children of a version 2 group; which ones its children have now.

@@ -26,6 +26,9 @@ const POLL_EVERY: Duration = Duration::from_secs(2);
 /// How often an invocation is begun at most: one that takes the platform down with it must not do so for ever.
 const ATTEMPTS_MAX: u32 = 5;
 
+/// What a call is answered with when the platform, not the function, ended it.
+const CUT_OFF_STATUS: u16 = 503;
+
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -38,6 +41,11 @@ pub async fn run(app: Arc<App>, workers: u32, stop: CancellationToken) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
         let free = places.available_permits();
+        // From the claim on the drain has something to wait for, so that nothing is claimed and then finds no sandbox.
+        let claiming = app.invoker.detached.token();
+        if stop.is_cancelled() {
+            return;
+        }
         if free > 0 {
             match app.store.invocation_claim(app.clock.now(), LEASE, free as u32).await {
                 Ok(claimed) => {
@@ -55,6 +63,7 @@ pub async fn run(app: Arc<App>, workers: u32, stop: CancellationToken) {
                 Err(error) => tracing::warn!(error = %error, "asynchronous invocations could not be claimed"),
             }
         }
+        drop(claiming);
         tokio::select! {
             () = app.async_wake.notified() => {}
             () = tokio::time::sleep(POLL_EVERY) => requeue(&app).await,
@@ -97,6 +106,10 @@ async fn answer(app: &Arc<App>, claimed: ClaimedInvocation) {
             }
         }
     };
+    if app.stop.is_cancelled() && outcome.status == CUT_OFF_STATUS {
+        tracing::info!(invocation.id = %id, "an asynchronous invocation was cut off by the stop; it is run again after its lease");
+        return;
+    }
     match app.store.invocation_finish(id, fence, &outcome, app.clock.now()).await {
         Ok(true) => {}
         Ok(false) => tracing::info!(invocation.id = %id, "a late asynchronous answer is left out: another run has the lease"),

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use raas_egress::{Cidr, Egress, EgressOptions, Policy, Resolvers, SandboxNetwork};
 use raas_sandbox::{
-    ExitCause, Network, Sandbox, SandboxError, SandboxHandle, SandboxLimits, SandboxSpec, Spawner, SpawnerOptions, start_spawner,
+    ExitCause, Network, Sandbox, SandboxError, SandboxHandle, SandboxLimits, SandboxSpec, Spawner, SpawnerOptions,
+    start_spawner,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -57,7 +58,9 @@ impl Bed {
             ("without_tun_devices_it_says_so", Some(_)) => None,
             ("without_tun_devices_it_says_so", None) => Some("TUN devices can be opened".to_owned()),
             (_, Some(error)) => Some(format!("/dev/net/tun: {error}")),
-            ("the_same_as_an_ordinary_user", None) if !nix::unistd::geteuid().is_root() => Some("it is that run".to_owned()),
+            ("the_same_as_an_ordinary_user", None) if !nix::unistd::geteuid().is_root() => {
+                Some("it is that run".to_owned())
+            }
             (name, None) => (self.peer.is_none() && crate::traffic::TESTS.iter().any(|test| test.0 == name))
                 .then(|| "a network namespace for the other side needs root".to_owned()),
         }
@@ -97,7 +100,11 @@ impl Bed {
         };
         let _inside = self.runtime.enter();
         let end = handle.end();
-        egress.serve(network, handle.id().to_string(), async { end.await; }).expect("the device is served");
+        egress
+            .serve(network, handle.id().to_string(), async {
+                end.await;
+            })
+            .expect("the device is served");
         Running { handle, stdout: io.stdout, stderr: io.stderr }
     }
 
@@ -106,7 +113,8 @@ impl Bed {
         let mut running = self.start(egress, program);
         self.wait(async {
             let (mut stdout, mut stderr) = (String::new(), String::new());
-            let (a, b) = tokio::join!(running.stdout.read_to_string(&mut stdout), running.stderr.read_to_string(&mut stderr));
+            let (a, b) =
+                tokio::join!(running.stdout.read_to_string(&mut stdout), running.stderr.read_to_string(&mut stderr));
             a.unwrap();
             b.unwrap();
             assert_eq!(running.handle.exited().await.cause, ExitCause::Code(0), "{stdout}{stderr}");

@@ -155,7 +155,8 @@ fn answer_http(mut stream: TcpStream) -> std::io::Result<()> {
     }
     let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).and_then(|n| n.trim().parse::<usize>().ok());
+    let length =
+        head.lines().find_map(|l| l.strip_prefix("content-length: ")).and_then(|n| n.trim().parse::<usize>().ok());
     let body = if let Some(n) = path.strip_prefix("/bytes/").and_then(|n| n.parse::<usize>().ok()) {
         write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {n}\r\n\r\n")?;
         let chunk: Vec<u8> = (0..1 << 20).map(pattern).collect();

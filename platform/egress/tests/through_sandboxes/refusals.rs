@@ -37,23 +37,48 @@ fn what_must_not_be_reached_is_refused_at_once(bed: &Bed) {
         .map(|ip| ip.to_string())
         .collect();
     let before = bed.egress.metrics();
-    let addresses = [own, ["169.254.169.254", "10.0.2.2", "10.0.2.3", "192.168.1.1", "10.99.0.1", "100.100.100.200", "168.63.129.16", "240.0.0.1"].map(str::to_owned).into()].concat();
-    let program = format!("{ATTEMPT}\nfor a in {addresses:?}: attempt(a, {port})\nfor a in {addresses:?}: attempt(a, {port}, socket.SOCK_DGRAM)\n");
+    let addresses = [
+        own,
+        [
+            "169.254.169.254",
+            "10.0.2.2",
+            "10.0.2.3",
+            "192.168.1.1",
+            "10.99.0.1",
+            "100.100.100.200",
+            "168.63.129.16",
+            "240.0.0.1",
+        ]
+        .map(str::to_owned)
+        .into(),
+    ]
+    .concat();
+    let program = format!(
+        "{ATTEMPT}\nfor a in {addresses:?}: attempt(a, {port})\nfor a in {addresses:?}: attempt(a, {port}, socket.SOCK_DGRAM)\n"
+    );
     let out = bed.python(&bed.egress, &program);
     assert_eq!(out.lines().count(), 2 * addresses.len(), "{out}");
     for line in out.lines() {
         // The kernel itself does not send to 240.0.0.0/4 on some machines.
         assert!(line.ends_with(" ECONNREFUSED True") || line.starts_with("240."), "{line}");
     }
-    assert!(bed.egress.metrics().refused - before.refused >= 2 * (addresses.len() as u64 - 1), "{:?}", bed.egress.metrics());
+    assert!(
+        bed.egress.metrics().refused - before.refused >= 2 * (addresses.len() as u64 - 1),
+        "{:?}",
+        bed.egress.metrics()
+    );
     // The sandbox's own loopback is its own; the kernel keeps it inside.
-    let out = bed.python(&bed.egress, &format!("{ATTEMPT}\nattempt('127.0.0.1', {port}); attempt('127.9.9.9', {port}); attempt('0.0.0.0', {port})"));
+    let out = bed.python(
+        &bed.egress,
+        &format!("{ATTEMPT}\nattempt('127.0.0.1', {port}); attempt('127.9.9.9', {port}); attempt('0.0.0.0', {port})"),
+    );
     assert!(!out.contains("REACHED"), "{out}");
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "nobody has connected");
     // Neither do abstract Unix sockets cross.
     let name = format!("raas-egress-test-{}", std::process::id());
-    let address = <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name).unwrap();
+    let address =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name).unwrap();
     let _abstract = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
     let out = bed.python(&bed.egress, &format!("import socket\ntry: socket.socket(socket.AF_UNIX).connect('\\0{name}')\nexcept ConnectionRefusedError: print('refused')"));
     assert_eq!(out, "refused\n");
@@ -101,7 +126,8 @@ fn a_private_network_needs_the_operator(bed: &Bed) {
         peer.address, peer.host_address
     );
     let before = bed.egress.metrics();
-    let expected = format!("{0} REACHED\n{0} ECONNREFUSED True\n{1} ECONNREFUSED True\n", peer.address, peer.host_address);
+    let expected =
+        format!("{0} REACHED\n{0} ECONNREFUSED True\n{1} ECONNREFUSED True\n", peer.address, peer.host_address);
     assert_eq!(bed.python(&bed.egress, &program), expected);
     let after = bed.egress.metrics();
     assert_eq!((after.refused - before.refused, after.connections_failed - before.connections_failed), (1, 1));

@@ -102,7 +102,8 @@ fn many_connections_at_once(bed: &Bed) {
         &bed.egress,
         &format!(
             "import socket, threading\n\
-             barrier = threading.Barrier(100); good = []\n\
+             threading.stack_size(262144) # without a cgroup, what is mapped counts\n\
+             barrier = threading.Barrier(100, timeout=30); good = []\n\
              def one(i):\n\
              \x20s = socket.create_connection(('{}', {ECHO_PORT}), 20); barrier.wait()\n\
              \x20data = bytes([i]) * 100_000; t = threading.Thread(target=s.sendall, args=(data,)); t.start(); got = b''\n\

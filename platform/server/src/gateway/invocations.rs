@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use raas_core::{CanonicalEvent, InvocationId, limits};
@@ -15,6 +16,7 @@ use raas_store::{InvocationState, NewInvocation};
 
 use super::auth::{Caller, authenticate, require};
 use super::problem::{Problem, ProblemView};
+use super::unread::read_away;
 use crate::app::App;
 use crate::invoke::{Answer, CacheOutcome, Call, CallerPolicy, InvokeError, Refused};
 use crate::routing::{Qualifier, Scope};
@@ -70,15 +72,18 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
     ),
 )]
 pub async fn invoke(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request<Body>) -> Response {
-    match try_invoke(&app, &name, request).await {
+    let (parts, mut body) = request.into_parts();
+    match try_invoke(&app, &name, &parts, &mut body).await {
         Ok(response) => response,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            read_away(body, &parts.headers).await;
+            problem.into_response()
+        }
     }
 }
 
-async fn try_invoke(app: &Arc<App>, name: &str, request: Request<Body>) -> Result<Response, Problem> {
+async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) -> Result<Response, Problem> {
     let arrived = Instant::now();
-    let (parts, body) = request.into_parts();
     let principal = authenticate(app, &parts.headers)?;
     require(&principal, Scope::Invoke)?;
     let auth_us = micros_since(arrived);
@@ -101,7 +106,7 @@ async fn try_invoke(app: &Arc<App>, name: &str, request: Request<Body>) -> Resul
         },
     })?;
 
-    let event = read_event(&mut body, &parts.headers).await?;
+    let event = read_event(body, &parts.headers).await?;
     let canonical = CanonicalEvent::parse(&event)
         .map_err(|error| Problem::caller(StatusCode::BAD_REQUEST, "invalid-event", format!("the event is not acceptable JSON: {error}")))?;
     let id = InvocationId::generate();

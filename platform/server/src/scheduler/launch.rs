@@ -104,7 +104,7 @@ impl Launcher {
     pub(super) async fn launch(&self, spec: &VersionSpec) -> Result<Arc<Instance>, CallError> {
         let manifest = &spec.manifest;
         let runtime = RuntimeKind::of(manifest.runtime)
-            .ok_or_else(|| sandbox_error(false, format!("no runtime for {:?}", manifest.runtime)))?;
+            .ok_or_else(|| self.no_sandbox(format!("no runtime for {:?}", manifest.runtime)))?;
         let limits = limits_of(manifest);
         let generic = limits.tmp_bytes == generic_limits().tmp_bytes && manifest.network == Network::None;
         let pooled = if generic { self.warm_pool.take(runtime) } else { None };
@@ -117,7 +117,7 @@ impl Launcher {
                     Network::Egress => raas_sandbox::Network::Egress,
                 };
                 let sandbox = sandbox_spec(runtime, limits, network);
-                self.boot(sandbox, capacity).await.map_err(|error| sandbox_error(false, error))?
+                self.boot(sandbox, capacity).await.map_err(|error| self.no_sandbox(error))?
             }
         };
 
@@ -129,7 +129,7 @@ impl Launcher {
         sandbox
             .assign(Assignment { code_dir: spec.code_dir.clone(), limits })
             .await
-            .map_err(|error| sandbox_error(false, error.to_string()))?;
+            .map_err(|error| self.no_sandbox(error.to_string()))?;
         instance.init(&init_request(spec), self.limits.init_timeout_s).await?;
         instance.advance(Phase::Loaded);
         Ok(instance)
@@ -160,6 +160,15 @@ impl Launcher {
         }
     }
 
+    /// Why there is no instance: nothing to worry about once the platform stops, and a trouble before.
+    fn no_sandbox(&self, detail: String) -> CallError {
+        if self.warm_pool.is_closed() {
+            return CallError::Stopping;
+        }
+        tracing::error!(error = %detail, "a sandbox could not be had");
+        CallError::Sandbox { began: false, detail }
+    }
+
     async fn boot(&self, spec: SandboxSpec, capacity: OwnedSemaphorePermit) -> Result<Booted, String> {
         let booting = async {
             let created = self.spawner.create(spec).await.map_err(|error| error.to_string())?;
@@ -187,10 +196,6 @@ impl Drop for CountDown<'_> {
     }
 }
 
-fn sandbox_error(began: bool, detail: String) -> CallError {
-    tracing::error!(error = %detail, "a sandbox could not be had");
-    CallError::Sandbox { began, detail }
-}
 
 /// What a sandbox of the pool is limited to until it is assigned; all but the temporary disk changes then.
 fn generic_limits() -> SandboxLimits {

@@ -167,6 +167,11 @@ impl WarmPool {
         }
     }
 
+    /// Whether the platform stops and nothing is started any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// What waits now, by runtime.
     pub fn status(&self, runtime: RuntimeKind) -> WarmPoolStatus {
         let shelf = self.shelves[runtime as usize].lock();
@@ -234,12 +239,13 @@ impl WarmPool {
             match launcher.boot_for_pool(runtime).await {
                 Ok(Some(booted)) => {
                     let mut shelf = self.shelves[runtime as usize].lock();
-                    if !self.closed.load(Ordering::Acquire) {
+                    if !self.is_closed() {
                         shelf.waiting.push_back(booted);
                     }
                 }
                 // No place among the platform's instances: functions come first.
                 Ok(None) => return Ok(()),
+                Err(_) if self.is_closed() => return Ok(()),
                 Err(error) => {
                     tracing::warn!(runtime = runtime.as_str(), error = %error, "the warming pool could not be refilled");
                     return Err(());
