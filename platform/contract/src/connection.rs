@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -180,6 +180,13 @@ struct Outbox {
     queued: BytesMut,
     /// Somebody writes, without the lock, and will write what is queued meanwhile too.
     writing: bool,
+}
+
+impl Outbox {
+    /// Whether something waits for the socket to take more.
+    fn is_blocked(&self) -> bool {
+        !self.writing && !self.queued.is_empty()
+    }
 }
 
 struct Shared {
@@ -386,22 +393,18 @@ impl Shared {
 
     /// Queues a frame and writes what the socket takes now; the driver writes the rest.
     fn write(&self, kind: Kind, request_id: u64, parts: &[&[u8]]) -> Result<(), FrameError> {
-        {
-            let mut outbox = self.outbox.lock();
-            let behind_others = outbox.writing || !outbox.queued.is_empty();
-            encode(&mut outbox.queued, kind, request_id, parts)?;
-            if behind_others {
-                return Ok(());
-            }
+        let mut outbox = self.outbox.lock();
+        let blocked = outbox.is_blocked();
+        encode(&mut outbox.queued, kind, request_id, parts)?;
+        if !blocked {
+            self.flush(outbox);
         }
-        self.flush();
         Ok(())
     }
 
     /// Writes what is queued until there is nothing left or the socket would block; the driver is told then. What a broken
     /// socket does not take is dropped: the reading side finds out, and requests have their timeouts.
-    fn flush(&self) {
-        let mut outbox = self.outbox.lock();
+    fn flush<'a>(&'a self, mut outbox: MutexGuard<'a, Outbox>) {
         while !outbox.writing && !outbox.queued.is_empty() {
             let mut bytes = std::mem::take(&mut outbox.queued);
             outbox.writing = true;
@@ -528,7 +531,7 @@ async fn drive(shared: Arc<Shared>, mut reader: OwnedReadHalf) {
         if shared.state.lock().end.is_some() {
             return;
         }
-        let blocked = !shared.outbox.lock().queued.is_empty();
+        let blocked = shared.outbox.lock().is_blocked();
         // Not at every read: where a frame still holds the buffer's memory, this is a new allocation.
         if buffer.capacity() - buffer.len() < READ_LEAST_BYTES {
             buffer.reserve(READ_CHUNK_BYTES);
@@ -539,7 +542,7 @@ async fn drive(shared: Arc<Shared>, mut reader: OwnedReadHalf) {
                 Ok(_) => if let Err(end) = handle_frames(&shared, &mut buffer) { break end },
             },
             ready = shared.stream.writable(), if blocked => match ready {
-                Ok(()) => shared.flush(),
+                Ok(()) => shared.flush(shared.outbox.lock()),
                 Err(_) => break ConnectionEnd::Closed,
             },
             () = shared.wake.notified() => {}

@@ -82,6 +82,7 @@ impl Folders {
 /// # Errors
 /// The folder cannot be made, another platform uses it, or no spawner can be started.
 pub fn prepare(settings: Settings) -> anyhow::Result<Prepared> {
+    raise_file_limit();
     let data = settings.data.clone();
     std::fs::create_dir_all(&data).with_context(|| format!("the data folder {} cannot be made", data.display()))?;
     // Absolute from here on: the spawner has another working directory.
@@ -94,6 +95,15 @@ pub fn prepare(settings: Settings) -> anyhow::Result<Prepared> {
     let runtime_dir = runtimes::install(&folders.runtimes()).context("the runtimes' files cannot be written")?;
     let spawner = start_spawner(SpawnerOptions { run_dir: folders.run(), runtime_dir }).context("the spawner cannot be started")?;
     Ok(Prepared { settings, folders, spawner })
+}
+
+/// Takes as many file descriptors as it may: a connection, an instance and a sandbox's connection cost one or more each.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(error = %error, "the limit on open files could not be raised");
+    }
 }
 
 /// What a platform that is up tells the one who started it.

@@ -69,11 +69,19 @@ fn gather(app: &App) -> Registry {
     bytes.set(i64::try_from(weight).unwrap_or(i64::MAX));
     registry.register_with_unit("results", "What the kept results weigh", Unit::Bytes, bytes);
 
+    let egress = launcher.spawner().egress_metrics();
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("calls_refused", "Calls refused because too many were in progress", app.admission.refused());
     counter("call_errors", "Calls answered with an error", errors);
     counter("spans_dropped", "Spans dropped because the collector was slow or away", app.invoker.traces.dropped());
     counter("log_lines_dropped", "Log lines dropped because the queue was full", app.logs.dropped());
+
+    counter("egress_connections", "Connections that sandboxes made to the outside", egress.connections_opened);
+    counter("egress_connections_failed", "Connections that the other side did not take", egress.connections_failed);
+    counter("egress_refused", "Connections and datagrams refused by the policy", egress.refused);
+    counter("egress_over_limit", "Connections and datagrams refused because a bound was reached", egress.over_limit);
+    counter("egress_sent_bytes", "Bytes out of sandboxes", egress.sent_bytes);
+    counter("egress_received_bytes", "Bytes into sandboxes", egress.received_bytes);
 
     let calls = Family::<Labels, Counter>::default();
     for served_by in ServedBy::ALL {
