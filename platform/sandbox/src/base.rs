@@ -77,17 +77,18 @@ pub(crate) fn build(mount_point: &Path, runtime_dir: &Path) -> Step<Places> {
         slots: own.join("slots"),
         state: own.join("state"),
         bundles: own.join("bundles"),
-        resolv_conf: own.join("resolv.conf"),
+        // In the base itself: older kernels refuse to bind a file of the unbindable file system around it.
+        resolv_conf: own.join("base/etc/resolv.conf.network"),
     };
     for dir in [&places.base, &places.slots, &places.state, &places.bundles] {
         make_dir(dir).at("make the spawner's folders")?;
     }
-    write_readable(&places.resolv_conf, format!("nameserver {}\n", network::RESOLVER).as_bytes())
-        .at("write the sandboxes' resolv.conf")?;
     mounts::filesystem("tmpfs", &places.slots, OWN_TMPFS).at("mount the slots")?;
     mounts::set_propagation(&places.slots, Propagation::Shared).at("share the slots")?;
     mounts::filesystem("tmpfs", &places.base, OWN_TMPFS).at("mount the base")?;
     fill(&places.base, runtime_dir).at("build the base file system")?;
+    write_readable(&places.resolv_conf, format!("nameserver {}\n", network::RESOLVER).as_bytes())
+        .at("write the sandboxes' resolv.conf")?;
     mounts::make_read_only(&places.base).at("make the base file system read-only")?;
     Ok(places)
 }

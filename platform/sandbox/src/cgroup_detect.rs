@@ -159,6 +159,42 @@ fn own_group(own: &str, mount: &Mounted) -> Option<PathBuf> {
     })
 }
 
+/// Leaf for processes that are in the way.
+const LEAF: &str = "raas-platform";
+
+/// How often processes are moved: others can be started meanwhile.
+const MOVES_MAX: usize = 8;
+
+/// Where no version 2 group passes controllers on but only because of the processes in the one that was delegated to this
+/// process, as a service or a container, moves those into a leaf of it. The leaf goes with the group, so nothing removes
+/// it. Done by the gateway's half: the spawner cannot name processes outside its own pid namespace.
+pub(crate) fn make_way() {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounted = parse_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    for mount in mounted.iter().filter(|mount| mount.version == Version::V2) {
+        let group = own_group(&own, mount).unwrap_or_else(|| mount.point.clone());
+        let has = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
+        let none_to_pass = Controllers::from_names(has.split_whitespace()) == Controllers::NONE;
+        let passes = |group: &PathBuf| admits(group) && enable(group, Controllers::ALL) != Controllers::NONE;
+        if none_to_pass || candidates(&own, mount).iter().any(passes) {
+            continue;
+        }
+        let leaf = group.join(LEAF);
+        if fs::create_dir(&leaf).is_err() && !leaf.is_dir() {
+            continue; // not delegated to us
+        }
+        for _ in 0..MOVES_MAX {
+            let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            for process in processes.lines().filter(|pid| *pid != "0") {
+                let _ = fs::write(leaf.join("cgroup.procs"), process); // it may have ended
+            }
+            if passes(&group) {
+                break;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

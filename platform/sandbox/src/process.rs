@@ -17,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup_detect;
 use crate::error::SandboxError;
 use crate::identity::Identity;
 use crate::leftovers::{CGROUP_PREFIX, RunDir};
@@ -109,6 +110,7 @@ pub fn start_spawner(options: SpawnerOptions) -> Result<SpawnerProcess, SandboxE
     let lock = run_dir.lock()?;
     run_dir.clean().map_err(step("remove what an earlier spawner left"))?;
     fs::create_dir(run_dir.mount_point()).map_err(step("make the spawner's mount point"))?;
+    cgroup_detect::make_way();
     let mut instance = [0u8; 4];
     getrandom::fill(&mut instance)
         .map_err(|e| SandboxError::start("choose a name", io::Error::other(e.to_string())))?;
