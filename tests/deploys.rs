@@ -114,10 +114,17 @@ fn an_archive_that_reaches_outside_is_refused_and_leaves_nothing() {
         assert_eq!(reply.status, 422, "{what}: {}", reply.text());
         let problem = reply.problem(422, "invalid-package", "caller");
         assert!(problem["title"].as_str().unwrap().len() > 20, "{what}: {problem}");
-        assert!(!problem.to_string().contains(&platform.path().display().to_string()), "{what}: our paths are ours: {problem}");
+        assert!(
+            !problem.to_string().contains(&platform.path().display().to_string()),
+            "{what}: our paths are ours: {problem}"
+        );
     }
     assert!(!outside.exists() && !Path::new("/tmp/raas-outside").exists());
-    assert_eq!((files(&platform.path().join("packages")), files(&platform.path().join("images"))), before, "nothing is left of them");
+    assert_eq!(
+        (files(&platform.path().join("packages")), files(&platform.path().join("images"))),
+        before,
+        "nothing is left of them"
+    );
     assert!(client.list("/v1/functions").is_empty());
     client.upload(&tar_of(&[Entry::Symlink("alias.py", "main.py"), Entry::Hardlink("copy.py", "main.py")])).expect(201);
     assert_eq!(client.value("f", &json!({})), "fine", "links that stay inside are fine");
@@ -129,7 +136,10 @@ fn a_bomb_is_refused_before_it_fills_the_disk() {
     let client = tenant("bomb");
     let zeros = vec![0u8; 300 << 20];
     let started = std::time::Instant::now();
-    for archive in [zip_of(&[("raas.toml", MANIFEST.as_bytes()), ("main.py", SOURCE.as_bytes()), ("zeros", &zeros)]), tar_of(&[Entry::File("zeros", &zeros)])] {
+    for archive in [
+        zip_of(&[("raas.toml", MANIFEST.as_bytes()), ("main.py", SOURCE.as_bytes()), ("zeros", &zeros)]),
+        tar_of(&[Entry::File("zeros", &zeros)]),
+    ] {
         assert!(archive.len() < 3 << 20);
         let problem = client.upload(&archive).problem(422, "invalid-package", "caller");
         assert!(problem["title"].as_str().unwrap().contains("262144000"), "{problem}");
@@ -145,12 +155,32 @@ fn a_bomb_is_refused_before_it_fills_the_disk() {
 fn a_manifest_is_told_all_its_mistakes_at_once() {
     let client = tenant("manifest");
     let bad = "name = \"Not A Name\"\nruntime = \"cobol\"\nhandler = \"main\"\nmemory_mb = 1\ntimeout_s = \"long\"\ncolour = \"red\"\n[scaling]\nmin = 5\nmax = 2\nspeed = 1\n[cache]\nmode = \"always\"\nkey = [\"from\"]\n[env]\nRAAS_X = \"1\"\n";
-    let problem = client.upload(&Function::empty().file("raas.toml", bad).file("main.py", SOURCE).archive()).problem(422, "invalid-manifest", "caller");
+    let problem = client.upload(&Function::empty().file("raas.toml", bad).file("main.py", SOURCE).archive()).problem(
+        422,
+        "invalid-manifest",
+        "caller",
+    );
     let title = problem["title"].as_str().unwrap();
-    for part in ["name", "cobol", "memory_mb", "timeout_s", "colour", "scaling.min", "scaling.speed", "always", "cache.key", "RAAS_X"] {
+    for part in [
+        "name",
+        "cobol",
+        "memory_mb",
+        "timeout_s",
+        "colour",
+        "scaling.min",
+        "scaling.speed",
+        "always",
+        "cache.key",
+        "RAAS_X",
+    ] {
         assert!(title.contains(part), "{part} is not in: {title}");
     }
-    for (manifest, part) in [("name = \n", "line 1"), ("", "name"), ("name = \"f\"\n", "runtime"), ("name = \"f\"\nruntime = \"image\"\n", "image")] {
+    for (manifest, part) in [
+        ("name = \n", "line 1"),
+        ("", "name"),
+        ("name = \"f\"\n", "runtime"),
+        ("name = \"f\"\nruntime = \"image\"\n", "image"),
+    ] {
         let reply = client.upload(&Function::empty().file("raas.toml", manifest).archive());
         let problem = reply.problem(422, "invalid-manifest", "caller");
         assert!(problem["title"].as_str().unwrap().contains(part), "{problem}");
@@ -167,7 +197,13 @@ fn a_failed_deploy_changes_nothing() {
         (client.list("/v1/functions/f/versions"), client.list("/v1/functions/f/aliases"), shown)
     };
     let before = state(&client);
-    let changed = |file: &str, text: &str| Function::empty().file("raas.toml", MANIFEST).file("main.py", "def handler(e, c):\n    return 'changed'\n").file(file, text).archive();
+    let changed = |file: &str, text: &str| {
+        Function::empty()
+            .file("raas.toml", MANIFEST)
+            .file("main.py", "def handler(e, c):\n    return 'changed'\n")
+            .file(file, text)
+            .archive()
+    };
     for (archive, code) in [
         (changed("requirements.txt", "raas-no-such-package-for-sure==9.9\n"), "install-failed"),
         (changed("requirements.txt", "git+https://example.org/x.git\n"), "invalid-package"),
@@ -193,7 +229,8 @@ fn python_requirements_are_installed() {
         .file("main.py", source)
         .file("sub/thing.py", "NAME = 'own'\n")
         .file("requirements.txt", "# what we need\nsix==1.16.0\n");
-    let reply = client.request("POST", "/v1/functions", &[("accept", "application/x-ndjson")], &function.archive()).expect(200);
+    let reply =
+        client.request("POST", "/v1/functions", &[("accept", "application/x-ndjson")], &function.archive()).expect(200);
     let lines: Vec<Value> = reply.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let progress: Vec<_> = lines.iter().filter_map(|line| line["progress"].as_str()).collect();
     assert!(progress.contains(&"installing") && progress.contains(&"unpacked"), "{progress:?}");
@@ -210,10 +247,14 @@ fn python_requirements_are_installed() {
 #[test]
 fn a_requirement_that_does_not_exist_is_named() {
     let client = tenant("missing");
-    let function = Function::empty().file("raas.toml", MANIFEST).file("main.py", SOURCE).file("requirements.txt", "raas-no-such-package-for-sure==9.9\n");
+    let function = Function::empty()
+        .file("raas.toml", MANIFEST)
+        .file("main.py", SOURCE)
+        .file("requirements.txt", "raas-no-such-package-for-sure==9.9\n");
     let problem = client.upload(&function.archive()).problem(422, "install-failed", "caller");
     assert!(problem["title"].as_str().unwrap().contains("raas-no-such-package-for-sure"), "{problem}");
-    let streamed = client.request("POST", "/v1/functions", &[("accept", "application/x-ndjson")], &function.archive()).expect(200);
+    let streamed =
+        client.request("POST", "/v1/functions", &[("accept", "application/x-ndjson")], &function.archive()).expect(200);
     let text = streamed.text();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!((last["status"].as_u64(), last["code"].as_str()), (Some(422), Some("install-failed")));
@@ -222,8 +263,22 @@ fn a_requirement_that_does_not_exist_is_named() {
 #[test]
 fn requirements_that_would_run_code_are_refused_and_harmless_options_are_not() {
     let client = tenant("options");
-    let with = |requirements: &str| Function::empty().file("raas.toml", MANIFEST).file("main.py", SOURCE).file("requirements.txt", requirements).archive();
-    for line in ["-e .", "--find-links /", "git+https://example.org/a.git", "./local", "--no-binary :all:", "a @ file:///etc/passwd", "-r ../../etc/passwd"] {
+    let with = |requirements: &str| {
+        Function::empty()
+            .file("raas.toml", MANIFEST)
+            .file("main.py", SOURCE)
+            .file("requirements.txt", requirements)
+            .archive()
+    };
+    for line in [
+        "-e .",
+        "--find-links /",
+        "git+https://example.org/a.git",
+        "./local",
+        "--no-binary :all:",
+        "a @ file:///etc/passwd",
+        "-r ../../etc/passwd",
+    ] {
         let problem = client.upload(&with(&format!("{line}\n"))).problem(422, "invalid-package", "caller");
         assert!(problem["title"].as_str().unwrap().contains("requirements.txt"), "{problem}");
     }
@@ -260,7 +315,8 @@ fn deploys_at_once_each_become_a_version() {
         assert_eq!(numbers[one], numbers[two], "the same folder is the same version: {replies:?}");
     }
     for (number, version) in numbers.iter().take(3).enumerate() {
-        let value = client.post(&format!("/v1/functions/f/invocations?version={version}"), &json!({})).expect(200).json();
+        let value =
+            client.post(&format!("/v1/functions/f/invocations?version={version}"), &json!({})).expect(200).json();
         assert_eq!(value, number);
     }
     numbers.sort_unstable();
@@ -268,7 +324,11 @@ fn deploys_at_once_each_become_a_version() {
     assert_eq!(numbers, [1, 2, 3]);
     let live = client.show("f")["live"][0]["version"].as_u64().unwrap();
     let value = client.value("f", &json!({}));
-    assert_eq!(client.post(&format!("/v1/functions/f/invocations?version={live}"), &json!({})).expect(200).json(), value, "what is shown as live is live");
+    assert_eq!(
+        client.post(&format!("/v1/functions/f/invocations?version={live}"), &json!({})).expect(200).json(),
+        value,
+        "what is shown as live is live"
+    );
 }
 
 #[test]
@@ -278,7 +338,11 @@ fn a_deploy_whose_caller_leaves_happens_whole_or_not_at_all() {
     for number in 0..12 {
         let source = format!("def handler(event, context):\n    return 'left {number}'\n");
         let archive = Function::empty().file("raas.toml", MANIFEST).file("main.py", &source).archive();
-        let head = format!("POST /v1/functions HTTP/1.1\r\nhost: raas\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n", client.key, archive.len());
+        let head = format!(
+            "POST /v1/functions HTTP/1.1\r\nhost: raas\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            client.key,
+            archive.len()
+        );
         let mut stream = crate::harness::send(&client, &head);
         stream.write_all(&archive).unwrap();
         // Leaves a little later each time; the compilation takes a good part of a second.
@@ -294,7 +358,11 @@ fn a_deploy_whose_caller_leaves_happens_whole_or_not_at_all() {
         assert_eq!(by_number.status, 200, "version {newest} is listed: {}", by_number.text());
     }
     // However the others end, the next deploy works.
-    let version = client.deploy(&Function::empty().file("raas.toml", MANIFEST).file("main.py", "def handler(event, context):\n    return 'last'\n"));
+    let version = client.deploy(
+        &Function::empty()
+            .file("raas.toml", MANIFEST)
+            .file("main.py", "def handler(event, context):\n    return 'last'\n"),
+    );
     let reply = client.post(&format!("/v1/functions/f/invocations?version={version}"), &json!({})).expect(200);
     assert_eq!(reply.json(), "last");
 }

@@ -17,7 +17,11 @@ fn tenant(label: &str) -> Client {
 /// Answers with its own environment variable `GREETING`; its results are kept.
 fn greeter(greeting: &str) -> Function {
     let manifest = format!("[cache]\nmode = \"declared\"\n[env]\nGREETING = \"{greeting}\"\n");
-    Function::python("greeter", &manifest, "import os\ndef handler(event, context):\n    return os.environ['GREETING']\n")
+    Function::python(
+        "greeter",
+        &manifest,
+        "import os\ndef handler(event, context):\n    return os.environ['GREETING']\n",
+    )
 }
 
 #[test]
@@ -27,7 +31,10 @@ fn a_python_example_is_computed_cold_then_warm_then_served_from_what_is_kept() {
     let event = json!({"from": "SEA", "to": "MIA", "range_km": 1500});
 
     let cold = client.invoke("route", &event).expect(200);
-    assert_eq!((cold.served_by(), cold.header("raas-cold-start"), cold.header("raas-version")), ("computed", "true", "1"));
+    assert_eq!(
+        (cold.served_by(), cold.header("raas-cold-start"), cold.header("raas-version")),
+        ("computed", "true", "1")
+    );
     assert_eq!(cold.header("cache-status"), "raas; fwd=miss; stored");
     assert_eq!(cold.header("content-type"), "application/json");
     assert!(cold.header("raas-compute-ms").parse::<f64>().unwrap() > 0.0);
@@ -49,7 +56,11 @@ fn a_python_example_is_computed_cold_then_warm_then_served_from_what_is_kept() {
     let ttl = hit.header("cache-status").strip_prefix("raas; hit; ttl=").unwrap().parse::<u32>().unwrap();
     assert!((3500..=3600).contains(&ttl), "{ttl}");
     assert_eq!(hit.body, cold.body);
-    assert_eq!(hit.header("raas-compute-ms"), cold.header("raas-compute-ms"), "what computing it took, whoever is served");
+    assert_eq!(
+        hit.header("raas-compute-ms"),
+        cold.header("raas-compute-ms"),
+        "what computing it took, whoever is served"
+    );
     assert_ne!(hit.id(), cold.id(), "every call has an id of its own");
     assert!(warm.header("age").is_empty(), "only a kept result has an age");
 }
@@ -80,7 +91,9 @@ fn aliases_name_versions_and_split_by_weight() {
     assert_eq!(at("?version=1").expect(200).json(), "one");
     assert_eq!(at("?version=1").header("raas-version"), "1");
 
-    let set = |alias: &str, targets: Value| client.put(&format!("/v1/functions/greeter/aliases/{alias}"), &json!({ "targets": targets }));
+    let set = |alias: &str, targets: Value| {
+        client.put(&format!("/v1/functions/greeter/aliases/{alias}"), &json!({ "targets": targets }))
+    };
     set("blue", json!([{"version": 1}])).expect(200);
     assert_eq!(at("?alias=blue").expect(200).json(), "one");
     set("live", json!([{"version": 1}])).expect(200);
@@ -91,13 +104,16 @@ fn aliases_name_versions_and_split_by_weight() {
     // 50 are expected; the bounds are six standard deviations away.
     assert!((13..=87).contains(&ones), "{ones} of 200 calls went to a quarter of the weight");
 
-    for (alias, targets) in [("live", json!([{"version": 9}])), ("bad", json!([])), ("bad", json!([{"version": 1, "weight": 0}]))] {
+    for (alias, targets) in
+        [("live", json!([{"version": 9}])), ("bad", json!([])), ("bad", json!([{"version": 1, "weight": 0}]))]
+    {
         let refused = set(alias, targets);
         assert!(matches!(refused.status, 400 | 404), "{}", refused.text());
     }
     assert_eq!(at("").expect(200).json(), "one", "a refused change changes nothing");
 
-    let names: Vec<_> = client.list("/v1/functions/greeter/aliases").iter().map(|alias| alias["name"].clone()).collect();
+    let names: Vec<_> =
+        client.list("/v1/functions/greeter/aliases").iter().map(|alias| alias["name"].clone()).collect();
     assert_eq!(names, ["blue", "live", "split"]);
     client.delete("/v1/functions/greeter/aliases/blue").expect(204);
     at("?alias=blue").problem(404, "not-found", "caller");
@@ -128,7 +144,11 @@ fn the_same_folder_is_the_same_version_and_changed_configuration_never_serves_an
     let again = client.upload(&greeter("one").archive()).expect(201).json();
     assert_eq!((again["version"].as_u64(), again["existed"].as_bool()), (Some(1), Some(true)));
     assert_eq!(again["digest"], first["digest"]);
-    assert_eq!(client.invoke("greeter", &json!({})).expect(200).served_by(), "hit", "the same version keeps its results");
+    assert_eq!(
+        client.invoke("greeter", &json!({})).expect(200).served_by(),
+        "hit",
+        "the same version keeps its results"
+    );
 
     let changed = client.upload(&greeter("two").archive()).expect(201).json();
     assert_eq!(changed["version"], 2);
@@ -139,7 +159,8 @@ fn the_same_folder_is_the_same_version_and_changed_configuration_never_serves_an
     let back = client.upload(&greeter("one").archive()).expect(201).json();
     assert_eq!((back["version"].as_u64(), back["existed"].as_bool()), (Some(1), Some(true)));
     assert_eq!(client.value("greeter", &json!({})), "one", "deploying an old folder again moves `live` back");
-    let numbers: Vec<_> = client.list("/v1/functions/greeter/versions").iter().map(|version| version["version"].clone()).collect();
+    let numbers: Vec<_> =
+        client.list("/v1/functions/greeter/versions").iter().map(|version| version["version"].clone()).collect();
     assert_eq!(numbers, [2, 1], "the newest first");
 }
 
@@ -150,7 +171,8 @@ fn functions_are_listed_shown_and_deleted() {
     for name in ["c-last", "a-first", "b-middle"] {
         client.deploy(&Function::python(name, "memory_mb = 128\n", echo));
     }
-    let names = |items: Vec<Value>| items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let names =
+        |items: Vec<Value>| items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(names(client.list("/v1/functions")), ["a-first", "b-middle", "c-last"]);
     assert_eq!(names(client.list("/v1/functions?limit=1")), ["a-first", "b-middle", "c-last"], "page by page");
     client.get("/v1/functions?limit=101").problem(400, "invalid-query", "caller");
@@ -183,7 +205,11 @@ fn printed_lines_are_kept_with_the_invocation_that_printed_them() {
         "",
         "import sys, os\ndef handler(event, context):\n    print('out', event)\n    print('err', event, file=sys.stderr)\n    os.write(1, b'raw\\n')\n    print('no newline', end='')\n",
     ));
-    client.deploy(&Function::node("chats", "", "exports.handler = (event) => { console.log('out', event); console.error('err', event); return 1 };"));
+    client.deploy(&Function::node(
+        "chats",
+        "",
+        "exports.handler = (event) => { console.log('out', event); console.error('err', event); return 1 };",
+    ));
     for (name, lines) in [("talks", 4), ("chats", 2)] {
         let (one, two) = (client.invoke(name, &json!(1)).expect(200), client.invoke(name, &json!(2)).expect(200));
         let logs = wait_for("the log lines", SOON, || Some(client.logs(name)).filter(|logs| logs.len() >= 2 * lines));
@@ -192,7 +218,8 @@ fn printed_lines_are_kept_with_the_invocation_that_printed_them() {
             let own: Vec<_> = logs.iter().filter(|log| log["invocation_id"] == call.id()).map(text).collect();
             assert!(own.contains(&("stdout".into(), format!("out {event}"))), "{own:?}");
             assert!(own.contains(&("stderr".into(), format!("err {event}"))), "{own:?}");
-            let filtered = client.get(&format!("/v1/functions/{name}/logs?invocation={}", call.id())).expect(200).json();
+            let filtered =
+                client.get(&format!("/v1/functions/{name}/logs?invocation={}", call.id())).expect(200).json();
             assert_eq!(filtered["items"].as_array().unwrap().len(), own.len());
         }
         assert!(logs.iter().all(|log| log["version"] == 1 && log["instance_id"].is_string()));
@@ -235,13 +262,21 @@ fn an_asynchronous_call_is_accepted_at_once_and_answered_later() {
     assert_eq!(location, format!("/v1/invocations/{}", accepted.id()));
     assert!(["queued", "running"].contains(&client.get(&location).expect(200).json()["state"].as_str().unwrap()));
     let done = client.finished(&location);
-    assert_eq!((done["status"].as_u64(), done["attempt"].as_u64(), done["served_by"].as_str()), (Some(200), Some(1), Some("computed")));
+    assert_eq!(
+        (done["status"].as_u64(), done["attempt"].as_u64(), done["served_by"].as_str()),
+        (Some(200), Some(1), Some("computed"))
+    );
     assert_eq!(done["result"]["id"], accepted.id(), "the function sees the same id");
 
     let failed = client.finished(&client.invoke_async("slow", &json!({"s": 0, "fail": true})));
     assert_eq!((failed["status"].as_u64(), failed["problem"]["error"]["type"].as_str()), (Some(502), Some("KeyError")));
-    let ids: Vec<_> = client.usage().iter().map(|item| (item["invocation_id"].clone(), item["status"].clone())).collect();
-    assert_eq!(ids, [(json!(accepted.id()), json!(200)), (failed["id"].clone(), json!(502))], "they are metered like other calls");
+    let ids: Vec<_> =
+        client.usage().iter().map(|item| (item["invocation_id"].clone(), item["status"].clone())).collect();
+    assert_eq!(
+        ids,
+        [(json!(accepted.id()), json!(200)), (failed["id"].clone(), json!(502))],
+        "they are metered like other calls"
+    );
     let large = format!(r#"{{"s": 0, "fill": "{}"}}"#, "x".repeat(1 << 20));
     client.invoke_text("slow", &large, &[("prefer", "respond-async")]).problem(413, "event-too-large", "caller");
 }
@@ -249,7 +284,11 @@ fn an_asynchronous_call_is_accepted_at_once_and_answered_later() {
 #[test]
 fn usage_has_one_item_for_each_answered_call_and_costs_add_up() {
     let client = tenant("usage");
-    client.deploy(&Function::python("kept", "memory_mb = 512\n[cache]\nmode = \"declared\"\n", "def handler(event, context):\n    return event\n"));
+    client.deploy(&Function::python(
+        "kept",
+        "memory_mb = 512\n[cache]\nmode = \"declared\"\n",
+        "def handler(event, context):\n    return event\n",
+    ));
     client.deploy(&Function::python("failing", "", "def handler(event, context):\n    raise ValueError(event)\n"));
     let mut calls = Vec::new();
     for (function, event) in [("kept", 1), ("kept", 1), ("kept", 2), ("failing", 1), ("failing", 1)] {
@@ -264,12 +303,18 @@ fn usage_has_one_item_for_each_answered_call_and_costs_add_up() {
     let expected: Vec<_> = calls.iter().map(super::harness::Reply::id).collect();
     assert_eq!(seen, expected, "one item a call, in order, there as soon as it was answered");
     for (item, call) in items.iter().zip(&calls) {
-        assert_eq!((item["served_by"].as_str().unwrap(), item["status"].as_u64().unwrap()), (call.served_by(), u64::from(call.status)));
+        assert_eq!(
+            (item["served_by"].as_str().unwrap(), item["status"].as_u64().unwrap()),
+            (call.served_by(), u64::from(call.status))
+        );
         assert_eq!(item["cold_start"].to_string(), call.header("raas-cold-start"));
     }
     let served: Vec<_> = items.iter().map(|item| item["served_by"].as_str().unwrap()).collect();
     assert_eq!(served, ["computed", "hit", "computed", "computed", "computed"]);
-    assert_eq!((items[0]["memory_mb"].as_u64(), items[0]["bytes_in"].as_u64(), items[0]["bytes_out"].as_u64()), (Some(512), Some(1), Some(1)));
+    assert_eq!(
+        (items[0]["memory_mb"].as_u64(), items[0]["bytes_in"].as_u64(), items[0]["bytes_out"].as_u64()),
+        (Some(512), Some(1), Some(1))
+    );
     assert!(items[0]["gb_s"].as_f64().unwrap() > 0.0);
     assert_eq!(items[1]["exec_ms"], 0.0, "nothing ran for a hit");
     assert_eq!(client.list("/v1/usage?limit=2").len(), 5, "page by page");
@@ -286,21 +331,44 @@ fn usage_has_one_item_for_each_answered_call_and_costs_add_up() {
     let groups = costs["items"].as_array().unwrap();
     assert_eq!(costs["currency"], "USD");
     assert_eq!(groups.iter().map(|group| exact(&group["cost"])).sum::<u128>(), exact(&costs["total"]));
-    assert_eq!(items.iter().map(|item| exact(&item["cost"])).sum::<u128>(), exact(&costs["total"]), "items and groups cost the same");
+    assert_eq!(
+        items.iter().map(|item| exact(&item["cost"])).sum::<u128>(),
+        exact(&costs["total"]),
+        "items and groups cost the same"
+    );
     assert!(exact(&items[1]["cost"]) < exact(&items[0]["cost"]), "a hit is cheaper");
-    let counted: Vec<_> = groups.iter().map(|g| (g["function"].as_str().unwrap(), g["served_by"].as_str().unwrap(), g["calls"].as_u64().unwrap(), g["errors"].as_u64().unwrap())).collect();
+    let counted: Vec<_> = groups
+        .iter()
+        .map(|g| {
+            (
+                g["function"].as_str().unwrap(),
+                g["served_by"].as_str().unwrap(),
+                g["calls"].as_u64().unwrap(),
+                g["errors"].as_u64().unwrap(),
+            )
+        })
+        .collect();
     assert_eq!(counted, [("failing", "computed", 2, 2), ("kept", "computed", 2, 0), ("kept", "hit", 1, 0)]);
 }
 
 #[test]
 fn the_callers_trace_goes_on_in_the_function() {
     let client = tenant("trace");
-    client.deploy(&Function::python("py", "", "def handler(event, context):\n    return [context.traceparent, context.tracestate]\n"));
-    client.deploy(&Function::node("js", "", "exports.handler = (event, context) => [context.traceparent, context.tracestate];"));
+    client.deploy(&Function::python(
+        "py",
+        "",
+        "def handler(event, context):\n    return [context.traceparent, context.tracestate]\n",
+    ));
+    client.deploy(&Function::node(
+        "js",
+        "",
+        "exports.handler = (event, context) => [context.traceparent, context.tracestate];",
+    ));
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     for name in ["py", "js"] {
         let parent = format!("00-{trace}-00f067aa0ba902b7-01");
-        let seen = client.invoke_text(name, "1", &[("traceparent", &parent), ("tracestate", "vendor=1")]).expect(200).json();
+        let seen =
+            client.invoke_text(name, "1", &[("traceparent", &parent), ("tracestate", "vendor=1")]).expect(200).json();
         let text = seen[0].as_str().unwrap();
         assert!(text.starts_with(&format!("00-{trace}-")) && text.ends_with("-01") && text != parent, "{text}");
         assert_eq!(seen[1], "vendor=1");
@@ -327,7 +395,10 @@ fn the_context_says_what_is_called_and_how_long_it_may_take() {
     for name in ["py", "js"] {
         let reply = client.invoke(name, &json!({})).expect(200);
         let seen = reply.json();
-        assert_eq!((seen[0].as_str(), seen[1].as_str(), seen[2].as_str()), (Some(name), Some("1"), Some(reply.id().as_str())));
+        assert_eq!(
+            (seen[0].as_str(), seen[1].as_str(), seen[2].as_str()),
+            (Some(name), Some("1"), Some(reply.id().as_str()))
+        );
         assert!((10_000..=20_000).contains(&seen[3].as_u64().unwrap()), "{seen}");
     }
 }

@@ -68,11 +68,23 @@ fn only_what_the_author_names_tells_calls_apart() {
     let client = tenant("pointers");
     client.deploy(&draws("key = [\"/a\", \"/b/0\"]\n"));
     let first = client.value("draws", &json!({"a": 1, "b": [2, 3], "request_id": "x"}));
-    let same = [json!({"a": 1, "b": [2, 4]}), json!({"b": [2], "a": 1, "other": {}}), json!({"b": [2, null], "request_id": "y", "a": 1})];
+    let same = [
+        json!({"a": 1, "b": [2, 4]}),
+        json!({"b": [2], "a": 1, "other": {}}),
+        json!({"b": [2, null], "request_id": "y", "a": 1}),
+    ];
     for event in same {
         assert_eq!(client.value("draws", &event), first, "{event}");
     }
-    let other = [json!({"a": 2, "b": [2]}), json!({"a": 1, "b": [3]}), json!({"a": 1, "b": []}), json!({"a": null, "b": [2]}), json!({"b": [2]}), json!([1, 2]), json!(1)];
+    let other = [
+        json!({"a": 2, "b": [2]}),
+        json!({"a": 1, "b": [3]}),
+        json!({"a": 1, "b": []}),
+        json!({"a": null, "b": [2]}),
+        json!({"b": [2]}),
+        json!([1, 2]),
+        json!(1),
+    ];
     let mut seen = vec![first];
     for event in other {
         let value = client.value("draws", &event);
@@ -90,8 +102,32 @@ fn values_of_different_types_are_different_events() {
     let client = tenant("types");
     client.deploy(&draws(""));
     let events = [
-        "1", "1.0", "\"1\"", "true", "[1]", "{\"1\":1}", "null", "\"\"", "\"null\"", "{}", "[]", "[[]]", "{\"a\":null}", "0", "false", "-1", "[1,2]",
-        "[2,1]", "[12]", "{\"a\":{\"b\":1}}", "{\"a\":1,\"b\":2}", "\"a\\u0000b\"", "\"ab\"", "1e400", "12345678901234567890", "12345678901234567891",
+        "1",
+        "1.0",
+        "\"1\"",
+        "true",
+        "[1]",
+        "{\"1\":1}",
+        "null",
+        "\"\"",
+        "\"null\"",
+        "{}",
+        "[]",
+        "[[]]",
+        "{\"a\":null}",
+        "0",
+        "false",
+        "-1",
+        "[1,2]",
+        "[2,1]",
+        "[12]",
+        "{\"a\":{\"b\":1}}",
+        "{\"a\":1,\"b\":2}",
+        "\"a\\u0000b\"",
+        "\"ab\"",
+        "1e400",
+        "12345678901234567890",
+        "12345678901234567891",
     ];
     let mut seen = BTreeMap::new();
     for event in events {
@@ -132,9 +168,36 @@ fn an_event_that_is_not_strict_json_is_refused() {
     let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     client.invoke_text("draws", &deep(128), &[]).expect(200);
     let bad = [
-        "", " ", "{", "{\"a\":1,\"a\":2}", "{\"a\":{\"b\":1,\"b\":1}}", "{\"a\":1,\"\\u0061\":1}", "NaN", "Infinity", "-Infinity", "{\"a\":NaN}", "1 2",
-        "{}x", "{},", "[1,]", "{\"a\":1,}", "{a:1}", "'a'", "01", "+1", "1.", ".5", "0x1", "tru", "\"\\x\"", "\"a", "\"\n\"", "// c\n1",
-        &deep(129), &deep(100_000), "\u{feff}1",
+        "",
+        " ",
+        "{",
+        "{\"a\":1,\"a\":2}",
+        "{\"a\":{\"b\":1,\"b\":1}}",
+        "{\"a\":1,\"\\u0061\":1}",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "{\"a\":NaN}",
+        "1 2",
+        "{}x",
+        "{},",
+        "[1,]",
+        "{\"a\":1,}",
+        "{a:1}",
+        "'a'",
+        "01",
+        "+1",
+        "1.",
+        ".5",
+        "0x1",
+        "tru",
+        "\"\\x\"",
+        "\"a",
+        "\"\n\"",
+        "// c\n1",
+        &deep(129),
+        &deep(100_000),
+        "\u{feff}1",
     ];
     for event in bad {
         let reply = client.invoke_text("draws", event, &[]);
@@ -162,7 +225,11 @@ fn fifty_identical_calls_at_once_are_one_execution() {
     let collapsed = replies.iter().filter(|reply| reply.served_by() == "coalesced").collect::<Vec<_>>();
     assert!(collapsed.len() >= 40, "{served:?}");
     assert!(collapsed.iter().all(|reply| reply.header("cache-status") == "raas; fwd=miss; collapsed"));
-    assert_eq!(replies.iter().filter(|reply| reply.header("raas-cold-start") == "true").count(), 1, "only one of them started something");
+    assert_eq!(
+        replies.iter().filter(|reply| reply.header("raas-cold-start") == "true").count(),
+        1,
+        "only one of them started something"
+    );
 }
 
 #[test]
@@ -181,7 +248,8 @@ fn the_first_caller_may_leave_and_the_others_still_get_its_result() {
             followers.push(std::thread::spawn(move || client.invoke("draws", &event).expect(200)));
         }
     });
-    let bodies: std::collections::HashSet<_> = followers.into_iter().map(|follower| follower.join().unwrap().text()).collect();
+    let bodies: std::collections::HashSet<_> =
+        followers.into_iter().map(|follower| follower.join().unwrap().text()).collect();
     assert_eq!(bodies.len(), 1);
     assert_eq!(client.invoke("draws", &event).expect(200).served_by(), "hit", "and it is kept");
     assert_eq!(client.served("draws")["computed"], 1, "the leader's execution was the only one");
@@ -193,7 +261,9 @@ fn a_call_whose_caller_left_is_finished_kept_and_metered() {
     client.deploy(&draws(""));
     let event = json!({"s": 0.5});
     send_and_leave(&client, "draws", &event.to_string(), || {
-        wait_for("the call's beginning", SOON, || (client.show("draws")["instances"][0]["in_flight"] == 1).then_some(()));
+        wait_for("the call's beginning", SOON, || {
+            (client.show("draws")["instances"][0]["in_flight"] == 1).then_some(())
+        });
     });
     wait_for("the end of the call", SOON, || (client.served("draws").get("computed") == Some(&1)).then_some(()));
     assert_eq!(client.invoke("draws", &event).expect(200).served_by(), "hit");
@@ -204,12 +274,18 @@ fn errors_are_never_kept_but_shared_by_those_who_wait() {
     let client = tenant("errors");
     client.deploy(&draws(""));
     let event = json!({"fail": true, "s": 0.5});
-    let (one, two) = (client.invoke("draws", &event).problem(502, "function-error", "function"), client.invoke("draws", &event).problem(502, "function-error", "function"));
+    let (one, two) = (
+        client.invoke("draws", &event).problem(502, "function-error", "function"),
+        client.invoke("draws", &event).problem(502, "function-error", "function"),
+    );
     assert_ne!(one["error"]["message"], two["error"]["message"], "each ran by itself");
     assert_eq!(client.get("/v1/functions/draws/results").expect(200).json()["entries"], 0);
     let before = client.served("draws")["computed"];
-    let messages: std::collections::HashSet<_> =
-        in_parallel(8, |_| client.invoke("draws", &event).problem(502, "function-error", "function")["error"]["message"].to_string()).into_iter().collect();
+    let messages: std::collections::HashSet<_> = in_parallel(8, |_| {
+        client.invoke("draws", &event).problem(502, "function-error", "function")["error"]["message"].to_string()
+    })
+    .into_iter()
+    .collect();
     let ran = client.served("draws")["computed"] - before;
     assert_eq!(messages.len(), ran, "those who waited for one execution share its error");
     assert!(ran < 8, "{ran}");
@@ -281,7 +357,9 @@ fn tenants_do_not_share_results() {
 
 #[test]
 fn a_result_over_the_entry_limit_is_answered_but_not_kept() {
-    let platform = shared("small-results", || Options::new().settings("[results]\nmemory_mb = 1\nentry_max_kb = 100\n[pool]\npython3 = 1\nnode = 0\n"));
+    let platform = shared("small-results", || {
+        Options::new().settings("[results]\nmemory_mb = 1\nentry_max_kb = 100\n[pool]\npython3 = 1\nnode = 0\n")
+    });
     let client = platform.tenant("large");
     client.deploy(&draws(""));
     let large = json!({"bytes": 100 * 1024});
@@ -296,7 +374,9 @@ fn a_result_over_the_entry_limit_is_answered_but_not_kept() {
 
 #[test]
 fn kept_results_stay_within_their_memory() {
-    let platform = shared("small-results", || Options::new().settings("[results]\nmemory_mb = 1\nentry_max_kb = 100\n[pool]\npython3 = 1\nnode = 0\n"));
+    let platform = shared("small-results", || {
+        Options::new().settings("[results]\nmemory_mb = 1\nentry_max_kb = 100\n[pool]\npython3 = 1\nnode = 0\n")
+    });
     let client = platform.tenant("full");
     client.deploy(&draws(""));
     for number in 0..40 {
@@ -307,7 +387,9 @@ fn kept_results_stay_within_their_memory() {
         (held["bytes"].as_u64().unwrap() <= 1 << 20).then_some(held)
     });
     assert!(held["entries"].as_u64().unwrap() >= 1, "{held}");
-    let hits = (0..40).filter(|number| client.invoke("draws", &json!({"bytes": 80 * 1024, "number": number})).served_by() == "hit").count();
+    let hits = (0..40)
+        .filter(|number| client.invoke("draws", &json!({"bytes": 80 * 1024, "number": number})).served_by() == "hit")
+        .count();
     assert!((1..=20).contains(&hits), "{hits} of 40 results of 80 KiB in 1 MiB");
 }
 
@@ -317,9 +399,16 @@ fn a_follower_that_waits_pays_for_its_request_only() {
     client.deploy(&draws(""));
     in_parallel(4, |_| client.invoke("draws", &json!({"s": 0.5})).expect(200));
     let items = client.usage();
-    let cost = |served: &str| items.iter().filter(|item| item["served_by"] == served).map(|item| item["cost"].clone()).collect::<Vec<Value>>();
+    let cost = |served: &str| {
+        items.iter().filter(|item| item["served_by"] == served).map(|item| item["cost"].clone()).collect::<Vec<Value>>()
+    };
     let (computed, coalesced) = (cost("computed"), cost("coalesced"));
     assert_eq!((computed.len(), coalesced.len()), (1, 3));
     assert!(coalesced.iter().all(|cost| *cost == coalesced[0] && *cost != computed[0]), "{items:?}");
-    assert!(items.iter().filter(|item| item["served_by"] == "coalesced").all(|item| item["exec_ms"] == 0.0 && item["gb_s"] == 0.0));
+    assert!(
+        items
+            .iter()
+            .filter(|item| item["served_by"] == "coalesced")
+            .all(|item| item["exec_ms"] == 0.0 && item["gb_s"] == 0.0)
+    );
 }

@@ -117,15 +117,23 @@ fn still_answers(client: &Client, function: &str) {
 #[test]
 fn an_exception_comes_back_with_the_functions_own_stack() {
     let client = both("raise");
-    let problem = client.invoke("py", &json!({"do": "raise", "what": "tea"})).problem(502, "function-error", "function");
+    let problem =
+        client.invoke("py", &json!({"do": "raise", "what": "tea"})).problem(502, "function-error", "function");
     let (kind, message, stack) = error(&problem);
     assert_eq!((kind, problem["retryable"].as_bool()), ("LookupError", Some(false)));
-    assert!(message.contains("no such thing: tea") && stack.contains("in deeper") && stack.contains("main.py"), "{problem}");
+    assert!(
+        message.contains("no such thing: tea") && stack.contains("in deeper") && stack.contains("main.py"),
+        "{problem}"
+    );
     assert!(!stack.contains("/opt/raas"), "the runtime's own frames are nobody's business: {stack}");
-    let problem = client.invoke("js", &json!({"do": "raise", "what": "tea"})).problem(502, "function-error", "function");
+    let problem =
+        client.invoke("js", &json!({"do": "raise", "what": "tea"})).problem(502, "function-error", "function");
     let (kind, message, stack) = error(&problem);
     assert_eq!(kind, "TypeError");
-    assert!(message.contains("no such thing: tea") && stack.contains("deeper") && stack.contains("main.js"), "{problem}");
+    assert!(
+        message.contains("no such thing: tea") && stack.contains("deeper") && stack.contains("main.js"),
+        "{problem}"
+    );
     assert!(!stack.contains("/opt/raas"), "{stack}");
     // The instance is the same one: an exception is no reason to start another.
     for function in ["py", "js"] {
@@ -188,7 +196,11 @@ fn a_call_past_its_timeout_is_answered_then_and_its_instance_replaced() {
         still_answers(&client, function);
         let begun = Instant::now();
         let problem = client.invoke(function, &event).problem(504, "timeout", "function");
-        assert!((Duration::from_millis(1950)..Duration::from_secs(4)).contains(&begun.elapsed()), "{event}: {:?}", begun.elapsed());
+        assert!(
+            (Duration::from_millis(1950)..Duration::from_secs(4)).contains(&begun.elapsed()),
+            "{event}: {:?}",
+            begun.elapsed()
+        );
         assert!(problem["title"].as_str().unwrap().contains("2 s"), "{problem}");
         still_answers(&client, function);
         assert_eq!(client.instances(function), 1, "{event}: what overran is gone");
@@ -200,7 +212,9 @@ fn a_call_past_its_timeout_is_answered_then_and_its_instance_replaced() {
 #[test]
 fn a_value_that_is_not_json_is_an_error_that_says_so() {
     let client = both("values");
-    for (function, what) in [("py", "odd"), ("py", "nan"), ("py", "keys"), ("py", "loop"), ("js", "loop"), ("js", "bigint")] {
+    for (function, what) in
+        [("py", "odd"), ("py", "nan"), ("py", "keys"), ("py", "loop"), ("js", "loop"), ("js", "bigint")]
+    {
         let problem = client.invoke(function, &json!({"do": what})).problem(502, "function-error", "function");
         assert!(!error(&problem).1.is_empty(), "{what}: {problem}");
         still_answers(&client, function);
@@ -232,7 +246,8 @@ fn events_up_to_the_limit_are_taken_and_larger_ones_refused() {
     for function in ["py", "js"] {
         let value = client.invoke_text(function, &event((6 << 20) - 100), &[]).expect(200);
         assert!(value.body.len() > 6_000_000);
-        let problem = client.invoke_text(function, &event((6 << 20) + 1), &[]).problem(413, "event-too-large", "caller");
+        let problem =
+            client.invoke_text(function, &event((6 << 20) + 1), &[]).problem(413, "event-too-large", "caller");
         assert!(problem["title"].as_str().unwrap().contains("6291456"), "{problem}");
         still_answers(&client, function);
     }
@@ -248,7 +263,12 @@ fn garbage_on_every_descriptor_breaks_nothing() {
             if reply.status == 200 {
                 assert_eq!(reply.json()["value"], number);
             } else {
-                assert_eq!((reply.status, reply.json()["origin"].as_str()), (502, Some("function")), "{}", reply.text());
+                assert_eq!(
+                    (reply.status, reply.json()["origin"].as_str()),
+                    (502, Some("function")),
+                    "{}",
+                    reply.text()
+                );
             }
             still_answers(&client, function);
         }
@@ -280,7 +300,18 @@ fn code_that_does_not_load_is_told_with_its_stack() {
         Function::node("f", "", "exports.hander = () => 1;"),
         Function::node("f", "", "function load() { throw new RangeError('tea'); }\nload();"),
     ];
-    let expected = ["no_such_module", "SyntaxError", "handler", "handler", "SystemExit", "in load", "no-such-module", "main.js", "handler", "load"];
+    let expected = [
+        "no_such_module",
+        "SyntaxError",
+        "handler",
+        "handler",
+        "SystemExit",
+        "in load",
+        "no-such-module",
+        "main.js",
+        "handler",
+        "load",
+    ];
     for (function, expected) in cases.iter().zip(expected) {
         client.deploy(function);
         for _ in 0..2 {
@@ -296,7 +327,11 @@ fn code_that_does_not_load_is_told_with_its_stack() {
 #[test]
 fn slow_loading_counts_as_the_cold_start_and_not_as_the_call() {
     let client = tenant("slow-import");
-    client.deploy(&Function::python("f", "timeout_s = 1\n", "import time\ntime.sleep(1.5)\ndef handler(event, context):\n    return 1\n"));
+    client.deploy(&Function::python(
+        "f",
+        "timeout_s = 1\n",
+        "import time\ntime.sleep(1.5)\ndef handler(event, context):\n    return 1\n",
+    ));
     let reply = client.invoke("f", &json!({})).expect(200);
     assert_eq!(reply.header("raas-cold-start"), "true");
     let item = &client.usage()[0];
@@ -332,7 +367,11 @@ fn a_shared_instance_runs_its_calls_side_by_side() {
         client.value(name, &json!("first"));
         let begun = Instant::now();
         let replies = in_parallel(8, |number| client.invoke(name, &json!(number)).expect(200));
-        assert!(begun.elapsed() < Duration::from_millis(2400), "{name}: eight calls of 0.6 s took {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_millis(2400),
+            "{name}: eight calls of 0.6 s took {:?}",
+            begun.elapsed()
+        );
         for (number, reply) in replies.iter().enumerate() {
             assert_eq!(reply.json(), json!([number, reply.id()]), "{name}: each has its own answer");
         }
@@ -363,9 +402,17 @@ fn one_call_past_its_timeout_does_not_end_the_others_in_its_instance() {
 fn an_async_handler_and_an_exclusive_one_keep_state_between_calls() {
     let client = tenant("state");
     client.deploy(&Function::python("py", "", "import asyncio\nseen = []\nasync def handler(event, context):\n    await asyncio.sleep(0)\n    seen.append(event)\n    return seen\n"));
-    client.deploy(&Function::node("js", "", "const seen = []; exports.handler = (event) => { seen.push(event); return seen; };"));
+    client.deploy(&Function::node(
+        "js",
+        "",
+        "const seen = []; exports.handler = (event) => { seen.push(event); return seen; };",
+    ));
     for name in ["py", "js"] {
         assert_eq!(client.value(name, &json!(1)), json!([1]));
-        assert_eq!(client.value(name, &json!(2)), json!([1, 2]), "{name}: the instance stays warm with its module state");
+        assert_eq!(
+            client.value(name, &json!(2)),
+            json!([1, 2]),
+            "{name}: the instance stays warm with its module state"
+        );
     }
 }

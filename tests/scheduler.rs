@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Function, Options, Platform, SOON, in_parallel, invocation, kill, last_answer, marked, sandbox_processes, send, shared, wait_for};
+use crate::harness::{
+    Function, Options, Platform, SOON, in_parallel, invocation, kill, last_answer, marked, sandbox_processes, send,
+    shared, wait_for,
+};
 
 /// A platform whose pools are off, so that every sandbox is some function's.
 fn platform() -> Arc<Platform> {
@@ -167,7 +170,8 @@ fn calls_over_the_limits_are_refused_with_a_time_to_come_back() {
             })
             .collect();
         wait_for("the calls", SOON, || {
-            let busy = client.show("sleeper")["instances"].as_array().unwrap().iter().filter(|i| i["in_flight"] == 1).count();
+            let busy =
+                client.show("sleeper")["instances"].as_array().unwrap().iter().filter(|i| i["in_flight"] == 1).count();
             (busy == count).then_some(())
         });
         calls
@@ -205,7 +209,9 @@ fn a_functions_queue_is_bounded() {
     let waiting: Vec<_> = (0..1000).map(|_| send(&client, &text)).collect();
     wait_for("a thousand calls in progress", SOON, || {
         let metrics = platform.admin.get("/metrics").expect(200).text();
-        let in_flight = metrics.lines().find(|line| !line.starts_with('#') && line.contains("in_flight") && line.ends_with(" 1001"));
+        let in_flight = metrics
+            .lines()
+            .find(|line| !line.starts_with('#') && line.contains("in_flight") && line.ends_with(" 1001"));
         in_flight.map(|_| ())
     });
     let refused = client.invoke("sleeper", &json!(0));

@@ -18,7 +18,8 @@ fn root() -> &'static Path {
 fn the_committed_api_document_is_the_one_that_is_served() {
     let client = shared("snapshot", || Options::new().settings("[pool]\npython3 = 0\nnode = 0\n")).admin.clone();
     let served = client.with_key("").get("/openapi.json").expect(200).json();
-    let committed = std::fs::read_to_string(root().join(COMMITTED)).unwrap_or_else(|error| panic!("{COMMITTED}: {error}; make it by `{UPDATE}`"));
+    let committed = std::fs::read_to_string(root().join(COMMITTED))
+        .unwrap_or_else(|error| panic!("{COMMITTED}: {error}; make it by `{UPDATE}`"));
     let committed: Value = serde_json::from_str(&committed).unwrap();
     if served != committed {
         let parts = |document: &Value| {
@@ -31,7 +32,8 @@ fn the_committed_api_document_is_the_one_that_is_served() {
             all
         };
         let (old, new) = (parts(&committed), parts(&served));
-        let changed: Vec<_> = old.symmetric_difference(&new).map(|part| part.chars().take(300).collect::<String>()).collect();
+        let changed: Vec<_> =
+            old.symmetric_difference(&new).map(|part| part.chars().take(300).collect::<String>()).collect();
         panic!("the API has changed; look at it, then `{UPDATE}`:\n{}", changed.join("\n"));
     }
     let printed = std::process::Command::new(binary()).arg("openapi").output().unwrap();
@@ -75,7 +77,10 @@ fn every_problem_and_answer_of_the_document_has_a_description() {
             let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{method} {path} has no operation id"));
             assert!(ids.insert(id.to_owned()), "{id} is there twice");
             assert!(operation["summary"].is_string(), "{method} {path} does not say what it does");
-            assert!(!operation["responses"].as_object().unwrap().is_empty(), "{method} {path} does not say what it answers");
+            assert!(
+                !operation["responses"].as_object().unwrap().is_empty(),
+                "{method} {path} does not say what it answers"
+            );
         }
     }
 }

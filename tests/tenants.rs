@@ -27,7 +27,12 @@ fn routes(client: &Client) -> Vec<Route> {
     let document = client.with_key("").get("/openapi.json").expect(200).json();
     let mut routes = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
-        for method in methods.as_object().unwrap().keys().filter(|key| ["get", "put", "post", "delete", "patch"].contains(&key.as_str())) {
+        for method in methods
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter(|key| ["get", "put", "post", "delete", "patch"].contains(&key.as_str()))
+        {
             routes.push(Route { method: method.to_uppercase(), path: path.clone() });
         }
     }
@@ -60,7 +65,11 @@ struct Things {
 
 impl Things {
     fn of(client: &Client) -> Self {
-        client.deploy(&Function::python("theirs", "[cache]\nmode = \"declared\"\n", "def handler(event, context):\n    print('private')\n    return 'private'\n"));
+        client.deploy(&Function::python(
+            "theirs",
+            "[cache]\nmode = \"declared\"\n",
+            "def handler(event, context):\n    print('private')\n    return 'private'\n",
+        ));
         let location = client.invoke_async("theirs", &json!({}));
         client.finished(&location);
         let (key, _) = client.key(&["invoke"]);
@@ -105,7 +114,10 @@ fn every_route_wants_a_key_unless_it_is_public() {
             }
         }
     }
-    let raw = crate::harness::send(&client, "GET /v1/functions HTTP/1.1\r\nhost: raas\r\nauthorization: Basic abc\r\nconnection: close\r\n\r\n");
+    let raw = crate::harness::send(
+        &client,
+        "GET /v1/functions HTTP/1.1\r\nhost: raas\r\nauthorization: Basic abc\r\nconnection: close\r\n\r\n",
+    );
     assert!(crate::harness::closed_by_peer(raw).starts_with("HTTP/1.1 401 "));
     assert_eq!(client.value("theirs", &json!({})), "private", "nothing of it had an effect");
 }
@@ -121,7 +133,11 @@ fn every_route_wants_its_scope() {
         let (_, limited) = client.key(&others);
         let path = things.fill(&route);
         let problem = ask(&limited, &route, &path).problem(403, "forbidden", "caller");
-        assert!(problem["title"].as_str().unwrap().contains(scope), "{} {path}: it says what is missing: {problem}", route.method);
+        assert!(
+            problem["title"].as_str().unwrap().contains(scope),
+            "{} {path}: it says what is missing: {problem}",
+            route.method
+        );
     }
     assert_eq!(client.value("theirs", &json!({})), "private", "nothing of it had an effect");
 }
@@ -143,7 +159,11 @@ fn anothers_things_are_not_there() {
             assert!(!problem.to_string().contains(&owner.tenant), "{problem}");
         } else {
             let text = reply.text();
-            assert!(!text.contains("theirs") && !text.contains(&things.key) && !text.contains(&things.invocation), "{} {path}: {text}", route.method);
+            assert!(
+                !text.contains("theirs") && !text.contains(&things.key) && !text.contains(&things.invocation),
+                "{} {path}: {text}",
+                route.method
+            );
         }
     }
     stranger.get(&format!("/v1/usage?function={}", things.function)).expect(404);
@@ -187,7 +207,14 @@ fn a_key_makes_no_broader_key() {
 #[test]
 fn a_creation_with_an_idempotency_key_happens_once() {
     let client = tenant("once");
-    let make = |key: &str, body: &Value| client.request("POST", "/v1/keys", &[("content-type", "application/json"), ("idempotency-key", key)], body.to_string().as_bytes());
+    let make = |key: &str, body: &Value| {
+        client.request(
+            "POST",
+            "/v1/keys",
+            &[("content-type", "application/json"), ("idempotency-key", key)],
+            body.to_string().as_bytes(),
+        )
+    };
     let first = make("a", &json!({"name": "one", "scopes": ["invoke"]})).expect(201).json();
     let second = make("a", &json!({"name": "one", "scopes": ["invoke"]})).expect(201).json();
     assert_eq!(first["id"], second["id"]);
@@ -197,13 +224,21 @@ fn a_creation_with_an_idempotency_key_happens_once() {
     make(&"k".repeat(256), &json!({"name": "one"})).problem(400, "invalid-idempotency-key", "caller");
 
     let replies = in_parallel(8, |_| make("b", &json!({"name": "many", "scopes": ["invoke"]})));
-    let made: BTreeSet<_> = replies.iter().filter(|reply| reply.status == 201).map(|reply| reply.json()["id"].to_string()).collect();
+    let made: BTreeSet<_> =
+        replies.iter().filter(|reply| reply.status == 201).map(|reply| reply.json()["id"].to_string()).collect();
     assert_eq!(made.len(), 1, "{replies:?}");
     assert!(replies.iter().all(|reply| matches!(reply.status, 201 | 409)), "{replies:?}");
     assert_eq!(client.list("/v1/keys").len(), 3);
 
     let other = tenant("once-too");
-    let theirs = other.request("POST", "/v1/keys", &[("content-type", "application/json"), ("idempotency-key", "a")], br#"{"scopes":["invoke"]}"#).expect(201);
+    let theirs = other
+        .request(
+            "POST",
+            "/v1/keys",
+            &[("content-type", "application/json"), ("idempotency-key", "a")],
+            br#"{"scopes":["invoke"]}"#,
+        )
+        .expect(201);
     assert_ne!(theirs.json()["id"], first["id"], "keys of different tenants have nothing to do with each other");
 
     // A failed creation leaves the key free.
@@ -250,7 +285,12 @@ fn tenants_are_the_administrators() {
     for name in ["", " ", " a", "a/b", "a\u{0}b", "a\nb", &"x".repeat(300)] {
         platform.admin.post("/v1/tenants", &json!({ "name": name })).expect(400);
     }
-    let names: Vec<_> = platform.admin.list("/v1/tenants?limit=2").iter().map(|tenant| tenant["name"].as_str().unwrap().to_owned()).collect();
+    let names: Vec<_> = platform
+        .admin
+        .list("/v1/tenants?limit=2")
+        .iter()
+        .map(|tenant| tenant["name"].as_str().unwrap().to_owned())
+        .collect();
     assert!(names.contains(&client.tenant) && names.contains(&"admin".to_owned()), "{names:?}");
     platform.admin.post("/v1/keys", &json!({"tenant": "nobody"})).problem(404, "not-found", "caller");
 }
@@ -299,7 +339,11 @@ fn requests_that_are_no_http_or_too_much_of_it_are_survived() {
         ("a length that is no number", format!("{invoke}{auth}content-length: many\r\n\r\n{{}}"), 400),
         ("two lengths", format!("{invoke}{auth}content-length: 2\r\ncontent-length: 3\r\n\r\n{{}}"), 400),
         ("a broken chunk", format!("{invoke}{auth}transfer-encoding: chunked\r\n\r\nzz\r\n{{}}\r\n"), 400),
-        ("a control character in the path", "GET /v1/\u{1} HTTP/1.1\r\nhost: raas\r\nconnection: close\r\n\r\n".to_owned(), 400),
+        (
+            "a control character in the path",
+            "GET /v1/\u{1} HTTP/1.1\r\nhost: raas\r\nconnection: close\r\n\r\n".to_owned(),
+            400,
+        ),
     ];
     client.deploy(&Function::python("f", "", "def handler(event, context):\n    return 1\n"));
     for (what, text, status) in cases {
@@ -317,7 +361,11 @@ fn requests_that_are_no_http_or_too_much_of_it_are_survived() {
     }
     // A connection survives a refusal that came before the request's body.
     let refused = "POST /v1/functions/nothing/invocations HTTP/1.1\r\nhost: raas\r\ncontent-length: 2\r\n\r\n";
-    for head in [refused.to_owned(), refused.replace("\r\n\r\n", &format!("\r\n{auth}\r\n")), refused.replace("functions/nothing/invocations", "keys")] {
+    for head in [
+        refused.to_owned(),
+        refused.replace("\r\n\r\n", &format!("\r\n{auth}\r\n")),
+        refused.replace("functions/nothing/invocations", "keys"),
+    ] {
         use std::io::Write;
         let mut stream = crate::harness::send(&client, &head);
         wait_for("the refusal, or nothing", Duration::from_secs(1), {

@@ -52,7 +52,10 @@ fn run(client: &Client, code: &str) -> Value {
 #[test]
 fn memory_over_the_limit_ends_the_call_and_says_so() {
     let client = runs("memory", "memory_mb = 128\n");
-    for code in ["result = len(bytearray(600 << 20))", "open('/tmp/fill', 'wb').write(b'x' * 1); f = open('/tmp/fill', 'wb')\nfor _ in range(400): f.write(b'x' * (1 << 20))"] {
+    for code in [
+        "result = len(bytearray(600 << 20))",
+        "open('/tmp/fill', 'wb').write(b'x' * 1); f = open('/tmp/fill', 'wb')\nfor _ in range(400): f.write(b'x' * (1 << 20))",
+    ] {
         let problem = client.invoke("runs", &json!({ "code": code })).problem(502, "out-of-memory", "function");
         assert!(problem["title"].as_str().unwrap().contains("128 MiB"), "{problem}");
         assert_eq!(run(&client, "result = 1"), 1, "the next call works");
@@ -92,7 +95,9 @@ finally:
     assert_eq!(run(&victim, "result = 1"), 1);
     let bomber = runs("bomber", "timeout_s = 4\nmemory_mb = 4096\n");
     let bombed = bomber.clone();
-    let bomb = std::thread::spawn(move || bombed.invoke("runs", &json!({"code": "while True:\n    try: os.fork()\n    except OSError: pass"})));
+    let bomb = std::thread::spawn(move || {
+        bombed.invoke("runs", &json!({"code": "while True:\n    try: os.fork()\n    except OSError: pass"}))
+    });
     for _ in 0..20 {
         let begun = std::time::Instant::now();
         assert_eq!(run(&victim, "result = 1"), 1);
@@ -127,7 +132,10 @@ finally:
         assert_eq!(filled[1], "ENOSPC", "{folder}: {filled}");
         assert!(filled[0].as_u64().unwrap() <= 8 << 20, "{folder}: {filled}");
     }
-    let files = run(&client, "n = 0\ntry:\n    while n < 300000:\n        os.close(os.open(f'/tmp/{n}', os.O_CREAT)); n += 1\n    result = n\nexcept OSError as error: result = [n, errno.errorcode[error.errno]]");
+    let files = run(
+        &client,
+        "n = 0\ntry:\n    while n < 300000:\n        os.close(os.open(f'/tmp/{n}', os.O_CREAT)); n += 1\n    result = n\nexcept OSError as error: result = [n, errno.errorcode[error.errno]]",
+    );
     assert_eq!(files[1], "ENOSPC", "the number of files, too: {files}");
 }
 
@@ -147,9 +155,13 @@ for path in ['/root', '/home', '/work', '/data', '{data}', '{data}/admin.key', '
     for (path, answer) in run(&client, &code).as_object().unwrap() {
         assert!(["ENOENT", "EACCES", "EPERM", "ENOTDIR"].contains(&answer.as_str().unwrap()), "{path}: {answer}");
     }
-    let own = run(&client, "result = [sorted(os.listdir('/')), [int(p) for p in os.listdir('/proc') if p.isdigit()], open('/etc/passwd').read(), sorted(os.listdir('/var'))]");
+    let own = run(
+        &client,
+        "result = [sorted(os.listdir('/')), [int(p) for p in os.listdir('/proc') if p.isdigit()], open('/etc/passwd').read(), sorted(os.listdir('/var'))]",
+    );
     for name in own[0].as_array().unwrap() {
-        let known = ["bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "sbin", "tmp", "usr", "var"];
+        let known =
+            ["bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "sbin", "tmp", "usr", "var"];
         assert!(known.contains(&name.as_str().unwrap()), "{name} is in the root");
     }
     assert_eq!(own[1], json!([1]), "no process but its own");
@@ -165,7 +177,11 @@ fn the_platforms_environment_is_not_handed_on() {
     assert!(!seen.to_string().contains(SECRET) && !seen.to_string().contains("OPERATORS_SECRET"), "{seen}");
     assert_eq!(seen[0]["OWN"], "mine");
     for name in seen[0].as_object().unwrap().keys() {
-        assert!(["PATH", "HOME", "TMPDIR", "LANG", "TZ", "OWN", "LC_CTYPE"].contains(&name.as_str()) || name.starts_with("RAAS_"), "{name}");
+        assert!(
+            ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "OWN", "LC_CTYPE"].contains(&name.as_str())
+                || name.starts_with("RAAS_"),
+            "{name}"
+        );
     }
     client.deploy(&Function::node("env", "", "exports.handler = () => process.env;"));
     let seen = client.value("env", &json!({})).to_string();
@@ -189,7 +205,10 @@ for path in ['/usr/bin/env', '/var/task/main.py', '/etc/passwd']:
     result['rename ' + path] = attempt(lambda: os.rename(path, '/tmp/x'))
 ";
     for (path, answer) in run(&client, code).as_object().unwrap() {
-        assert!(["EROFS", "EACCES", "EPERM", "ENOENT", "EXDEV"].contains(&answer.as_str().unwrap()), "{path}: {answer}");
+        assert!(
+            ["EROFS", "EACCES", "EPERM", "ENOENT", "EXDEV"].contains(&answer.as_str().unwrap()),
+            "{path}: {answer}"
+        );
     }
     assert_eq!(run(&client, "open('/tmp/x', 'w').write('fine'); result = open('/var/tmp/x').read()"), "fine");
 }
@@ -223,7 +242,8 @@ fn dangerous_system_calls_are_refused() {
         ("swapon", libc::SYS_swapon),
         ("settimeofday", libc::SYS_settimeofday),
     ];
-    let calls: Vec<_> = numbers.iter().map(|(name, number)| format!("'{name}': call({number}, 0, 0, 0, 0, 0)")).collect();
+    let calls: Vec<_> =
+        numbers.iter().map(|(name, number)| format!("'{name}': call({number}, 0, 0, 0, 0, 0)")).collect();
     let code = format!(
         "
 result = {{{}}}
@@ -239,7 +259,8 @@ result['nice'] = attempt(lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
         libc::SYS_clone
     );
     for (name, answer) in run(&client, &code).as_object().unwrap() {
-        let by_kernel = ["setuid", "chown", "nice"].contains(&name.as_str()) && ["EINVAL", "EACCES"].contains(&answer.as_str().unwrap());
+        let by_kernel = ["setuid", "chown", "nice"].contains(&name.as_str())
+            && ["EINVAL", "EACCES"].contains(&answer.as_str().unwrap());
         assert!(["EPERM", "ENOSYS"].contains(&answer.as_str().unwrap()) || by_kernel, "{name}: {answer}");
     }
 }
@@ -274,7 +295,9 @@ result['abstract'] = attempt(lambda: unix.connect('{abstract_name}'))
 #[test]
 fn only_harmless_devices_are_there() {
     let client = runs("devices", "");
-    let seen = run(&client, "
+    let seen = run(
+        &client,
+        "
 import stat
 result = {}
 for folder, _, files in os.walk('/dev'):
@@ -283,12 +306,19 @@ for folder, _, files in os.walk('/dev'):
         mode = os.lstat(path).st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             result[path] = attempt(lambda: os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)))
-");
+",
+    );
     for path in seen.as_object().unwrap().keys() {
         let known = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
         assert!(known.contains(&path.as_str()), "{path}: {seen}");
     }
-    assert_eq!(run(&client, "result = len(os.urandom(8)) + len(open('/dev/zero', 'rb').read(8)) + open('/dev/null', 'w').write('12')"), 18);
+    assert_eq!(
+        run(
+            &client,
+            "result = len(os.urandom(8)) + len(open('/dev/zero', 'rb').read(8)) + open('/dev/null', 'w').write('12')"
+        ),
+        18
+    );
     assert_eq!(run(&client, "result = attempt(lambda: open('/dev/full', 'wb', buffering=0).write(b'x'))"), "ENOSPC");
 }
 
@@ -325,7 +355,9 @@ result = 1
     assert_eq!(run(&client, code), 1);
     let data = platform().path();
     assert!(marked(&data, "daemon").is_some());
-    wait_for("the end of instance and daemon", Duration::from_secs(4), || marked(&data, "daemon").is_none().then_some(()));
+    wait_for("the end of instance and daemon", Duration::from_secs(4), || {
+        marked(&data, "daemon").is_none().then_some(())
+    });
 }
 
 #[test]

@@ -9,7 +9,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::sleeper;
-use crate::harness::{Client, Function, Options, Platform, SOON, in_parallel, kill, marked, sandbox_processes, spawner_of, wait_for};
+use crate::harness::{
+    Client, Function, Options, Platform, SOON, in_parallel, kill, marked, sandbox_processes, spawner_of, wait_for,
+};
 
 /// After a kill, an asynchronous invocation's lease has to run out before it is run again.
 const AFTER_A_LEASE: Duration = Duration::from_secs(60);
@@ -42,7 +44,12 @@ fn under_load(client: &Client, killer: impl FnOnce()) -> Acknowledged {
                     number += 1;
                     // Uncached calls, and cached ones of which about half are hits.
                     let (path, event) = if number % 2 == 0 { ("kept", number % 40) } else { ("plain", number) };
-                    let reply = client.try_request("POST", &format!("/v1/functions/{path}/invocations"), &[], event.to_string().as_bytes());
+                    let reply = client.try_request(
+                        "POST",
+                        &format!("/v1/functions/{path}/invocations"),
+                        &[],
+                        event.to_string().as_bytes(),
+                    );
                     let Ok(reply) = reply else { return };
                     seen.answers.lock().unwrap().push((reply.id(), reply.served_by().to_owned()));
                     count.fetch_add(1, Ordering::Relaxed);
@@ -53,11 +60,16 @@ fn under_load(client: &Client, killer: impl FnOnce()) -> Acknowledged {
         scope.spawn(move || {
             let headers = [("prefer", "respond-async")];
             while !gone.load(Ordering::Relaxed) {
-                let Ok(reply) = client.try_request("POST", "/v1/functions/plain/invocations", &headers, b"0") else { return };
+                let Ok(reply) = client.try_request("POST", "/v1/functions/plain/invocations", &headers, b"0") else {
+                    return;
+                };
                 if reply.status == 202 {
                     seen.locations.lock().unwrap().push(reply.header("location").to_owned());
                 }
-                let Ok(reply) = client.try_request("POST", "/v1/keys", &[("content-type", "application/json")], b"{}") else { return };
+                let Ok(reply) = client.try_request("POST", "/v1/keys", &[("content-type", "application/json")], b"{}")
+                else {
+                    return;
+                };
                 if reply.status == 201 {
                     seen.keys.lock().unwrap().push(reply.json()["key"].as_str().unwrap().to_owned());
                 }
@@ -66,7 +78,9 @@ fn under_load(client: &Client, killer: impl FnOnce()) -> Acknowledged {
         scope.spawn(move || {
             for number in 0.. {
                 let greeting = format!("hello {number}");
-                let Ok(reply) = client.try_request("POST", "/v1/functions", &[], &greeter(&greeting).archive()) else { return };
+                let Ok(reply) = client.try_request("POST", "/v1/functions", &[], &greeter(&greeting).archive()) else {
+                    return;
+                };
                 if reply.status == 201 {
                     seen.versions.lock().unwrap().push((reply.json()["version"].as_u64().unwrap(), greeting));
                 }
@@ -114,7 +128,8 @@ fn nothing_that_was_acknowledged_is_lost_when_the_platform_is_killed() {
         client.with_key(&key).get("/v1/functions").expect(200);
     }
     for (version, greeting) in seen.versions.into_inner().unwrap() {
-        let reply = client.post(&format!("/v1/functions/greeter/invocations?version={version}"), &json!({})).expect(200);
+        let reply =
+            client.post(&format!("/v1/functions/greeter/invocations?version={version}"), &json!({})).expect(200);
         assert_eq!(reply.json(), greeting);
     }
     for location in seen.locations.into_inner().unwrap() {
@@ -149,7 +164,9 @@ fn the_loss_of_the_spawner_fails_the_calls_in_it_and_nothing_else() {
         assert!(reply.status >= 500, "{}", reply.text());
         assert_eq!(reply.json()["origin"], "platform", "{}", reply.text());
     }
-    wait_for("readiness with another spawner", SOON, || (platform.admin.get("/readyz").status == 200 && spawner_of(platform.pid).is_some()).then_some(()));
+    wait_for("readiness with another spawner", SOON, || {
+        (platform.admin.get("/readyz").status == 200 && spawner_of(platform.pid).is_some()).then_some(())
+    });
     client.invoke("sleeper", &json!(0)).expect(200);
     client.deploy(&greeter("after"));
     assert_eq!(client.value("greeter", &json!({})), "after");
@@ -185,7 +202,15 @@ fn calls_during_the_loss_of_the_spawner_are_answered_one_way_or_the_other() {
     let all: Vec<_> = statuses.into_iter().flatten().collect();
     assert!(all.iter().all(|status| matches!(status, 200 | 502 | 503)), "{all:?}");
     wait_for("a call that works", SOON, || (client.invoke("sleeper", &json!(0)).status == 200).then_some(()));
-    assert_eq!(client.usage().len(), client.usage().iter().map(|item| item["invocation_id"].to_string()).collect::<std::collections::HashSet<_>>().len());
+    assert_eq!(
+        client.usage().len(),
+        client
+            .usage()
+            .iter()
+            .map(|item| item["invocation_id"].to_string())
+            .collect::<std::collections::HashSet<_>>()
+            .len()
+    );
     platform.finish();
 }
 
@@ -244,7 +269,8 @@ fn a_kill_during_an_installation_leaves_no_half_version() {
         let deploy = std::thread::spawn(move || {
             let _ = caller.try_request("POST", "/v1/functions", &[], &function.archive());
         });
-        let installing = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("pip"));
+        let installing =
+            |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("pip"));
         wait_for("the installer", SOON, || sandbox_processes(&platform.path()).iter().any(installing).then_some(()));
         deploy
     });
@@ -272,7 +298,10 @@ fn a_kill_during_an_execution_leaves_nothing() {
     killed_while("execution", |platform, client| {
         let caller = client.clone();
         let call = std::thread::spawn(move || {
-            assert!(caller.try_request("POST", "/v1/functions/sleeper/invocations", &[], b"50").is_err(), "no answer is made up");
+            assert!(
+                caller.try_request("POST", "/v1/functions/sleeper/invocations", &[], b"50").is_err(),
+                "no answer is made up"
+            );
         });
         wait_for("the call", SOON, || marked(&platform.path(), "runs"));
         call

@@ -8,5 +8,9 @@ use crate::harness::Function;
 
 /// Answers after `event` seconds, with a new text each time.
 fn sleeper() -> Function {
-    Function::python("sleeper", "timeout_s = 60\n[scaling]\nmax = 8\n", "import time, uuid\ndef handler(event, context):\n    open('/tmp/runs', 'w').close()\n    time.sleep(event)\n    return str(uuid.uuid4())\n")
+    Function::python(
+        "sleeper",
+        "timeout_s = 60\n[scaling]\nmax = 8\n",
+        "import time, uuid\ndef handler(event, context):\n    open('/tmp/runs', 'w').close()\n    time.sleep(event)\n    return str(uuid.uuid4())\n",
+    )
 }

@@ -56,8 +56,12 @@ fn a_taken_port_is_told_and_leaves_nothing() {
     let options = Options::new();
     let mut command = options.command();
     let address = first.admin.address().to_owned();
-    let arguments: Vec<_> = command.get_args().map(|one| if one == "127.0.0.1:0" { address.clone().into() } else { one.to_owned() }).collect();
-    let output = std::process::Command::new(command.get_program()).args(arguments).env("HOME", first.path()).output().unwrap();
+    let arguments: Vec<_> = command
+        .get_args()
+        .map(|one| if one == "127.0.0.1:0" { address.clone().into() } else { one.to_owned() })
+        .collect();
+    let output =
+        std::process::Command::new(command.get_program()).args(arguments).env("HOME", first.path()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(&address), "{said}");

@@ -11,7 +11,9 @@ use crate::harness::{Client, Options, Platform, Reply, SOON, in_parallel, marked
 /// A call that runs when this returns.
 fn running(platform: &Platform, client: &Client, seconds: f64) -> std::thread::JoinHandle<Result<Reply, ureq::Error>> {
     let caller = client.clone();
-    let call = std::thread::spawn(move || caller.try_request("POST", "/v1/functions/sleeper/invocations", &[], seconds.to_string().as_bytes()));
+    let call = std::thread::spawn(move || {
+        caller.try_request("POST", "/v1/functions/sleeper/invocations", &[], seconds.to_string().as_bytes())
+    });
     wait_for("the call", SOON, || marked(&platform.path(), "runs"));
     call
 }
@@ -25,7 +27,9 @@ fn a_graceful_stop_answers_what_runs_and_refuses_what_is_new() {
         let call = running(&platform, &client, 2.0);
         platform.note_cgroups();
         platform.signal(signal);
-        wait_for("refusal of new connections", SOON, || std::net::TcpStream::connect(client.address()).is_err().then_some(()));
+        wait_for("refusal of new connections", SOON, || {
+            std::net::TcpStream::connect(client.address()).is_err().then_some(())
+        });
         assert!(!call.is_finished(), "it stopped listening while the call ran");
         let reply = call.join().unwrap().unwrap().expect(200);
         let status = platform.ended();
@@ -59,7 +63,9 @@ fn a_second_signal_stops_at_once() {
     let call = running(&platform, &client, 50.0);
     platform.note_cgroups();
     platform.signal(Signal::SIGTERM);
-    wait_for("the first signal's effect", SOON, || std::net::TcpStream::connect(client.address()).is_err().then_some(()));
+    wait_for("the first signal's effect", SOON, || {
+        std::net::TcpStream::connect(client.address()).is_err().then_some(())
+    });
     assert!(!call.is_finished());
     let begun = Instant::now();
     platform.finish(); // sends the second

@@ -27,7 +27,9 @@ pub fn find(data: &Path, cgroups: &[PathBuf]) -> Vec<String> {
     if fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().contains(&folder) {
         found.push("a mount of the data folder is still there".to_owned());
     }
-    found.extend(cgroups.iter().filter(|path| path.exists()).map(|path| format!("the cgroup {} is still there", path.display())));
+    found.extend(
+        cgroups.iter().filter(|path| path.exists()).map(|path| format!("the cgroup {} is still there", path.display())),
+    );
     files(data, &mut found);
     found
 }

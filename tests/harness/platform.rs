@@ -78,7 +78,11 @@ impl Options {
         let config = self.data.0.path().join("settings.toml");
         std::fs::write(&config, &self.settings).unwrap();
         let mut command = Command::new(binary());
-        command.args(["up", "--json", "--listen", "127.0.0.1:0", "--data"]).arg(self.data.path()).arg("--config").arg(config);
+        command
+            .args(["up", "--json", "--listen", "127.0.0.1:0", "--data"])
+            .arg(self.data.path())
+            .arg("--config")
+            .arg(config);
         // The context that `raas up` writes for later commands is this platform's own, and so is everything else at home.
         command.env("HOME", self.data.0.path()).env("XDG_CONFIG_HOME", self.data.0.path().join("config"));
         command.envs(self.env.iter().cloned()).stdin(Stdio::null());
@@ -106,7 +110,8 @@ impl Options {
             panic!("the platform did not start ({status:?}): {line}\n{}", log.lock().unwrap());
         };
         let url = started["url"].as_str().expect("a platform that is up says where").to_owned();
-        let key_file = std::fs::read_to_string(self.data.path().join("admin.key")).expect("a platform keeps its administrator's key");
+        let key_file = std::fs::read_to_string(self.data.path().join("admin.key"))
+            .expect("a platform keeps its administrator's key");
         let key = started["admin_key"].as_str().unwrap_or(key_file.trim()).to_owned();
         let pid = child.id() as i32;
         let cgroups = processes::cgroups_of(&self.data.path());
@@ -261,7 +266,9 @@ impl Platform {
 
     /// Waits until the warming pool is full, as a platform that has been up for a while has it.
     pub fn pool_is_full(&self, sandboxes: usize) {
-        wait_for("a full warming pool", SOON, || (processes::sandbox_processes(&self.path()).len() >= sandboxes).then_some(()));
+        wait_for("a full warming pool", SOON, || {
+            (processes::sandbox_processes(&self.path()).len() >= sandboxes).then_some(())
+        });
     }
 }
 
@@ -272,6 +279,8 @@ impl Drop for Platform {
                 let _ = child.kill();
                 let _ = child.wait();
             }
+            // What is left of it is not looked at any more, but must not pile up.
+            let _ = raas_sandbox::clean_up_leftovers(&self.path().join("run"));
             eprintln!("--- the platform's log\n{}---", self.log());
         } else {
             self.finish();
@@ -281,7 +290,8 @@ impl Drop for Platform {
 
 /// The program under test: this build's own, or another that the environment names (a release build, say).
 pub fn binary() -> PathBuf {
-    std::env::var_os("RAAS_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_raas-under-test")), PathBuf::from)
+    std::env::var_os("RAAS_TEST_BINARY")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_raas-under-test")), PathBuf::from)
 }
 
 fn collect(stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> std::thread::JoinHandle<()> {

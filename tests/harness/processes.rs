@@ -38,7 +38,8 @@ pub fn marked(data: &Path, file: &str) -> Option<i32> {
 
 /// Every process, with its command line.
 pub fn all() -> Vec<(i32, String)> {
-    let numbers = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let numbers =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     numbers
         .map(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -55,5 +56,8 @@ fn parent_of(pid: i32) -> Option<i32> {
 
 /// The spawner of the platform with this process id.
 pub fn spawner_of(platform: i32) -> Option<i32> {
-    all().into_iter().find(|(pid, line)| line.contains(" spawner ") && parent_of(*pid) == Some(platform)).map(|(pid, _)| pid)
+    all()
+        .into_iter()
+        .find(|(pid, line)| line.contains(" spawner ") && parent_of(*pid) == Some(platform))
+        .map(|(pid, _)| pid)
 }

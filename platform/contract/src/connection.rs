@@ -297,12 +297,20 @@ impl Connection {
             request_id = state.next_request_id;
             state.next_request_id += 1;
             state.last_invocation = Some(*invoke.invocation_id);
-            state.pending.insert(request_id, Pending { invocation_id: *invoke.invocation_id, chunks: BytesMut::new(), reply });
+            state
+                .pending
+                .insert(request_id, Pending { invocation_id: *invoke.invocation_id, chunks: BytesMut::new(), reply });
         }
         let written = self.shared.write(
             Kind::Invoke,
             request_id,
-            &[invoke.invocation_id, &invoke.deadline_unix_ms.to_le_bytes(), &trace_length.to_le_bytes(), trace_context, invoke.event],
+            &[
+                invoke.invocation_id,
+                &invoke.deadline_unix_ms.to_le_bytes(),
+                &trace_length.to_le_bytes(),
+                trace_context,
+                invoke.event,
+            ],
         );
         if let Err(error) = written {
             self.shared.state.lock().pending.remove(&request_id);

@@ -123,7 +123,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn kinds() -> impl Strategy<Value = Kind> {
-        prop::sample::select(vec![Kind::Init, Kind::Invoke, Kind::Cancel, Kind::Result, Kind::Error, Kind::Log, Kind::Chunk, Kind::Pong])
+        prop::sample::select(vec![
+            Kind::Init,
+            Kind::Invoke,
+            Kind::Cancel,
+            Kind::Result,
+            Kind::Error,
+            Kind::Log,
+            Kind::Chunk,
+            Kind::Pong,
+        ])
     }
 
     proptest! {

@@ -7,5 +7,8 @@
 mod connection;
 mod frame;
 
-pub use connection::{Call, Connection, ConnectionEnd, ContractError, FunctionError, InitRequest, Invoke, LogSink, LogStream, WeakConnection};
+pub use connection::{
+    Call, Connection, ConnectionEnd, ContractError, FunctionError, InitRequest, Invoke, LogSink, LogStream,
+    WeakConnection,
+};
 pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Kind};

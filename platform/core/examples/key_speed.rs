@@ -3,7 +3,9 @@
 //! Prints nanoseconds for one key of a 60-byte event, from JSON text to key, with the version's constant parts hashed
 //! beforehand as the gateway does it.
 
-use raas_core::{CanonicalEvent, FunctionId, InvocationId, JsonPointer, KeyPrefix, SharingScope, TenantId, VersionDigest};
+use raas_core::{
+    CanonicalEvent, FunctionId, InvocationId, JsonPointer, KeyPrefix, SharingScope, TenantId, VersionDigest,
+};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
@@ -21,7 +23,13 @@ fn measure(what: &str, mut once: impl FnMut()) {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let prefix = KeyPrefix::new(SharingScope::Tenant(TenantId::generate()), &VersionDigest::from_bytes([7; 32]), 0, &BTreeMap::new(), "");
+    let prefix = KeyPrefix::new(
+        SharingScope::Tenant(TenantId::generate()),
+        &VersionDigest::from_bytes([7; 32]),
+        0,
+        &BTreeMap::new(),
+        "",
+    );
     let pointers = [JsonPointer::parse("/from")?, JsonPointer::parse("/to")?];
     let event = CanonicalEvent::parse(EVENT)?;
     println!("event of {} bytes, canonical {} bytes", EVENT.len(), event.whole().len());

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn sorts_by_microsecond() {
-        let ids: Vec<_> = (0..5_000).map(|us| KeyId::new(TimestampUs::from_micros(1_700_000_000_000_000 + us))).collect();
+        let ids: Vec<_> =
+            (0..5_000).map(|us| KeyId::new(TimestampUs::from_micros(1_700_000_000_000_000 + us))).collect();
         assert!(ids.is_sorted());
     }
 
@@ -168,7 +169,13 @@ mod tests {
 
     #[test]
     fn refuses_other_texts() {
-        for text in ["", "x", "0197f3a27c1e700080000123456789ab", "{0197f3a2-7c1e-7000-8000-0123456789a}", "0197f3a2-7c1e-7000-8000-0123456789ag"] {
+        for text in [
+            "",
+            "x",
+            "0197f3a27c1e700080000123456789ab",
+            "{0197f3a2-7c1e-7000-8000-0123456789a}",
+            "0197f3a2-7c1e-7000-8000-0123456789ag",
+        ] {
             let error = text.parse::<FunctionId>().unwrap_err();
             assert!(error.to_string().starts_with("not a function id: expected a UUID"));
         }

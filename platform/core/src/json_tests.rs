@@ -42,11 +42,53 @@ fn equal_events_encode_equally() {
 #[test]
 fn different_events_encode_differently() {
     let texts = [
-        "null", "true", "false", "0", "-0", "1", "1.0", "-1", "\"1\"", "\"\"", "\"null\"", "[]", "{}", "[null]", "[[]]", "[{}]", "[1]", "[1,1]",
-        "[11]", "[1,[1]]", "{\"1\":1}", "{\"a\":null}", "{\"a\":1}", "{\"a\":{}}", "{\"a\":[]}", "{\"a\":\"\"}", "{\"ab\":\"\"}", "{\"a\":\"b\"}",
-        "{\"a\":1,\"b\":1}", "{\"a\":{\"b\":1}}", "1e999", "-1e999", "1e1000", "\"1e999\"", "0.1", "0.10000000000000002", "9007199254740993",
-        "9007199254740992", "123456789012345678901234567890", "123456789012345678901234567891", "\"\\ud800\"", "\"\\udc00\"",
-        "\"\\udc00\\ud800\"", "\"\\ud800\\udc00\"", "\"\\ufffd\"", "-0.0", "0.0",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "1",
+        "1.0",
+        "-1",
+        "\"1\"",
+        "\"\"",
+        "\"null\"",
+        "[]",
+        "{}",
+        "[null]",
+        "[[]]",
+        "[{}]",
+        "[1]",
+        "[1,1]",
+        "[11]",
+        "[1,[1]]",
+        "{\"1\":1}",
+        "{\"a\":null}",
+        "{\"a\":1}",
+        "{\"a\":{}}",
+        "{\"a\":[]}",
+        "{\"a\":\"\"}",
+        "{\"ab\":\"\"}",
+        "{\"a\":\"b\"}",
+        "{\"a\":1,\"b\":1}",
+        "{\"a\":{\"b\":1}}",
+        "1e999",
+        "-1e999",
+        "1e1000",
+        "\"1e999\"",
+        "0.1",
+        "0.10000000000000002",
+        "9007199254740993",
+        "9007199254740992",
+        "123456789012345678901234567890",
+        "123456789012345678901234567891",
+        "\"\\ud800\"",
+        "\"\\udc00\"",
+        "\"\\udc00\\ud800\"",
+        "\"\\ud800\\udc00\"",
+        "\"\\ufffd\"",
+        "-0.0",
+        "0.0",
     ];
     let distinct: std::collections::HashSet<_> = texts.iter().map(|text| whole(text)).collect();
     assert_eq!(distinct.len(), texts.len());
@@ -123,7 +165,8 @@ fn depth_is_bounded() {
 fn projection_keeps_only_what_is_named() {
     let pointers = &["/from", "/to", "/stops/1", "/opt/a~1b"];
     let event = r#"{"from":"JFK","to":"LAX","stops":["DEN",{"x":1,"a":2}],"opt":{"a/b":1},"request_id":"1"}"#;
-    let same = r#"{"request_id":"2","opt":{"a/b":1,"other":1},"stops":["ORD",{"a":2,"x":1},7],"to":"LAX","from":"JFK"}"#;
+    let same =
+        r#"{"request_id":"2","opt":{"a/b":1,"other":1},"stops":["ORD",{"a":2,"x":1},7],"to":"LAX","from":"JFK"}"#;
     assert_eq!(project(event, pointers), project(same, pointers));
     for other in [
         r#"{"from":"JFK","to":"SFO","stops":["DEN",{"x":1,"a":2}],"opt":{"a/b":1}}"#,
@@ -139,14 +182,29 @@ fn projection_keeps_only_what_is_named() {
 #[test]
 fn absent_is_not_null_and_places_are_not_confused() {
     let all = [
-        project(r#"{}"#, &["/a"]), project(r#"{"a":null}"#, &["/a"]), project(r#"{"a":"-"}"#, &["/a"]), project(r#"{"b":1}"#, &["/b"]),
-        project(r#"{"a":1}"#, &["/a"]), project(r#"{"a":1}"#, &[""]), project(r#"{"a":1}"#, &["/a", "/b"]), project(r#"{"a":1}"#, &["/b", "/a"]),
-        whole(r#"{"a":1}"#), whole("null"),
+        project(r#"{}"#, &["/a"]),
+        project(r#"{"a":null}"#, &["/a"]),
+        project(r#"{"a":"-"}"#, &["/a"]),
+        project(r#"{"b":1}"#, &["/b"]),
+        project(r#"{"a":1}"#, &["/a"]),
+        project(r#"{"a":1}"#, &[""]),
+        project(r#"{"a":1}"#, &["/a", "/b"]),
+        project(r#"{"a":1}"#, &["/b", "/a"]),
+        whole(r#"{"a":1}"#),
+        whole("null"),
     ];
     let distinct: std::collections::HashSet<_> = all.iter().collect();
     assert_eq!(distinct.len(), all.len());
     // Pointers into what has no such places find nothing.
-    for (event, pointer) in [("[1]", "/a"), ("[1]", "/1"), ("[1]", "/-"), ("[1]", "/00"), ("1", "/a"), ("\"abc\"", "/0"), (r#"{"a":1}"#, "/a/b")] {
+    for (event, pointer) in [
+        ("[1]", "/a"),
+        ("[1]", "/1"),
+        ("[1]", "/-"),
+        ("[1]", "/00"),
+        ("1", "/a"),
+        ("\"abc\"", "/0"),
+        (r#"{"a":1}"#, "/a/b"),
+    ] {
         assert_eq!(project(event, &[pointer]).last(), Some(&b'-'), "{event} {pointer}");
     }
     assert_eq!(project(r#"{"0":7}"#, &["/0"]).last(), Some(&b'7'));
@@ -164,7 +222,8 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 64, 6, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            proptest::collection::vec((".{0,3}", inner), 0..6).prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            proptest::collection::vec((".{0,3}", inner), 0..6)
+                .prop_map(|members| members.into_iter().collect::<serde_json::Map<_, _>>().into()),
         ]
     })
 }

@@ -41,7 +41,13 @@ impl KeyPrefix {
     /// Hashes the constant parts. `generation` goes up when a function's results are purged, so that none kept before is
     /// found again; `node` is the id of the data-flow node whose result is kept, `""` for the whole function.
     #[must_use]
-    pub fn new(scope: SharingScope, version: &VersionDigest, generation: u64, helpers: &HelperVersions, node: &str) -> Self {
+    pub fn new(
+        scope: SharingScope,
+        version: &VersionDigest,
+        generation: u64,
+        helpers: &HelperVersions,
+        node: &str,
+    ) -> Self {
         let mut hasher = blake3::Hasher::new();
         update_with_length(&mut hasher, b"raas result key 1");
         match scope {

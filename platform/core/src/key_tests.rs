@@ -17,7 +17,13 @@ struct Parts {
 
 impl Parts {
     fn key(&self) -> ResultKey {
-        let prefix = KeyPrefix::new(self.scope, &VersionDigest::from_bytes(self.version), self.generation, &self.helpers, &self.node);
+        let prefix = KeyPrefix::new(
+            self.scope,
+            &VersionDigest::from_bytes(self.version),
+            self.generation,
+            &self.helpers,
+            &self.node,
+        );
         prefix.whole(&CanonicalEvent::parse(self.event.as_bytes()).unwrap())
     }
 }
@@ -82,8 +88,17 @@ fn order_and_white_space_do_not_matter_and_types_do() {
     let pointers = [JsonPointer::parse("/x").unwrap()];
     let projected = |text: &str| prefix.of(&CanonicalEvent::parse(text.as_bytes()).unwrap(), Some(&pointers));
     let keys = [
-        key("1"), key("1.0"), key("\"1\""), key("true"), key("null"),
-        projected("{}"), projected(r#"{"x":null}"#), projected(r#"{"x":1}"#), projected(r#"{"x":1.0}"#), projected(r#"{"x":"1"}"#), projected(r#"{"x":true}"#),
+        key("1"),
+        key("1.0"),
+        key("\"1\""),
+        key("true"),
+        key("null"),
+        projected("{}"),
+        projected(r#"{"x":null}"#),
+        projected(r#"{"x":1}"#),
+        projected(r#"{"x":1.0}"#),
+        projected(r#"{"x":"1"}"#),
+        projected(r#"{"x":true}"#),
     ];
     assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
     assert_eq!(projected(r#"{"x":1,"id":1}"#), projected(r#"{"id":2,"x":1}"#));
@@ -94,7 +109,13 @@ fn order_and_white_space_do_not_matter_and_types_do() {
 #[test]
 fn the_key_of_a_known_call_stays() {
     let tenant = TenantId::from_bytes([1; 16]);
-    let prefix = KeyPrefix::new(SharingScope::Tenant(tenant), &VersionDigest::from_bytes([2; 32]), 0, &BTreeMap::from([("geo".to_owned(), 3)]), "n1");
+    let prefix = KeyPrefix::new(
+        SharingScope::Tenant(tenant),
+        &VersionDigest::from_bytes([2; 32]),
+        0,
+        &BTreeMap::from([("geo".to_owned(), 3)]),
+        "n1",
+    );
     let event = CanonicalEvent::parse(br#"{"from":"JFK","to":["LAX",1,2.5,null,true],"z":{"b":1,"a":2}}"#).unwrap();
     assert_eq!(prefix.whole(&event).to_string(), "25f5a7f54ef5a3461ca9c67c061837de92c2863d29d70fd135f5c4e80458898e");
 }

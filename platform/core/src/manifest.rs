@@ -87,7 +87,10 @@ impl FunctionManifest {
             list.push("cache.mode = \"proven\" has no effect yet: results are not kept".to_owned());
         }
         if self.cache.stale_while_revalidate_s > 0 {
-            list.push("cache.stale_while_revalidate_s has no effect yet: a result past its ttl_s is computed again".to_owned());
+            list.push(
+                "cache.stale_while_revalidate_s has no effect yet: a result past its ttl_s is computed again"
+                    .to_owned(),
+            );
         }
         if self.precompute.enabled {
             list.push("precompute.enabled has no effect yet: nothing is computed ahead of calls".to_owned());

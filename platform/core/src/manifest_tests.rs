@@ -42,11 +42,20 @@ fn problems(text: &str) -> Vec<String> {
 fn reads_the_documented_example() {
     let manifest = FunctionManifest::parse(FULL).unwrap();
     assert_eq!(manifest.name.as_str(), "route");
-    assert_eq!((manifest.runtime, manifest.handler.as_str(), manifest.network), (Runtime::Python3, "main.handler", Network::None));
+    assert_eq!(
+        (manifest.runtime, manifest.handler.as_str(), manifest.network),
+        (Runtime::Python3, "main.handler", Network::None)
+    );
     assert_eq!((manifest.memory_mb, manifest.timeout_s, manifest.cpu_millis, manifest.tmp_mb), (256, 30, 500, 64));
     assert_eq!(manifest.scaling, Scaling::default());
-    assert_eq!((manifest.cache.mode, manifest.cache.ttl_s, manifest.cache.scope), (CacheMode::Declared, 3600, CacheScope::Tenant));
-    assert_eq!(manifest.cache.key.as_ref().unwrap().iter().map(JsonPointer::as_str).collect::<Vec<_>>(), ["/from", "/to"]);
+    assert_eq!(
+        (manifest.cache.mode, manifest.cache.ttl_s, manifest.cache.scope),
+        (CacheMode::Declared, 3600, CacheScope::Tenant)
+    );
+    assert_eq!(
+        manifest.cache.key.as_ref().unwrap().iter().map(JsonPointer::as_str).collect::<Vec<_>>(),
+        ["/from", "/to"]
+    );
     assert_eq!(manifest.precompute, Precompute { enabled: true, cpu_share_millis: 100 });
     assert_eq!(manifest.env["LOG_LEVEL"], "info");
     assert_eq!(manifest.helpers["geo"], "my-geo");
@@ -58,8 +67,14 @@ fn reads_the_documented_example() {
 fn defaults_are_the_documented_ones() {
     let manifest = FunctionManifest::parse(LEAST).unwrap();
     assert_eq!((manifest.memory_mb, manifest.timeout_s, manifest.cpu_millis, manifest.tmp_mb), (256, 30, 1000, 512));
-    assert_eq!((manifest.network, &manifest.cache, manifest.precompute), (Network::None, &Cache::default(), Precompute::default()));
-    assert_eq!((manifest.scaling.min, manifest.scaling.max, manifest.scaling.idle_s, manifest.scaling.concurrency), (0, 10, 60, 1));
+    assert_eq!(
+        (manifest.network, &manifest.cache, manifest.precompute),
+        (Network::None, &Cache::default(), Precompute::default())
+    );
+    assert_eq!(
+        (manifest.scaling.min, manifest.scaling.max, manifest.scaling.idle_s, manifest.scaling.concurrency),
+        (0, 10, 60, 1)
+    );
     assert_eq!(manifest.cache.mode, CacheMode::Off);
     assert!(manifest.unsupported().is_empty());
 }
@@ -119,7 +134,10 @@ fn required_keys_and_handlers() {
         ("name = \"Route\"\nruntime = \"python3\"\nhandler = \"main.handler\"", &["name: \"Route\" is not allowed"]),
         ("name = \"f\"\nruntime = \"ruby\"", &["runtime: \"ruby\" is not one of \"python3\""]),
         ("name = \"f\"\nruntime = \"python3\"", &["handler: is missing"]),
-        ("name = \"f\"\nruntime = \"python3\"\nhandler = \"main\"", &["handler: \"main\" is not of the form module.function"]),
+        (
+            "name = \"f\"\nruntime = \"python3\"\nhandler = \"main\"",
+            &["handler: \"main\" is not of the form module.function"],
+        ),
         ("name = \"f\"\nruntime = \"python3\"\nhandler = \"src/main.handler\"", &["handler: "]),
         ("name = \"f\"\nruntime = \"python3\"\nhandler = \"main..handler\"", &["handler: "]),
         ("name = \"f\"\nruntime = \"python3\"\nhandler = \"1main.handler\"", &["handler: "]),
@@ -131,16 +149,28 @@ fn required_keys_and_handlers() {
         assert_eq!(found.len(), expected.len(), "{text}: {found:?}");
         assert!(found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)), "{text}: {found:?}");
     }
-    for (runtime, handler) in [("python3", "pkg.sub.main.handler"), ("python3", "_m._h"), ("node", "src/index.handler"), ("node", "my-file.test.$h")] {
+    for (runtime, handler) in [
+        ("python3", "pkg.sub.main.handler"),
+        ("python3", "_m._h"),
+        ("node", "src/index.handler"),
+        ("node", "my-file.test.$h"),
+    ] {
         FunctionManifest::parse(&format!("name = \"f\"\nruntime = \"{runtime}\"\nhandler = \"{handler}\"")).unwrap();
     }
 }
 
 #[test]
 fn all_problems_come_at_once() {
-    let found = problems("name = \"-\"\nruntime = \"x\"\nmemory_mb = 1\ntimeout_s = 0\nfoo = 1\n[cache]\nbar = 2\n[scaling]\nmin = 5\nmax = 4\n");
+    let found = problems(
+        "name = \"-\"\nruntime = \"x\"\nmemory_mb = 1\ntimeout_s = 0\nfoo = 1\n[cache]\nbar = 2\n[scaling]\nmin = 5\nmax = 4\n",
+    );
     assert_eq!(found.len(), 7, "{found:?}");
-    assert!(FunctionManifest::parse("").unwrap_err().to_string().starts_with("raas.toml: name: is missing; runtime: is missing"));
+    assert!(
+        FunctionManifest::parse("")
+            .unwrap_err()
+            .to_string()
+            .starts_with("raas.toml: name: is missing; runtime: is missing")
+    );
 }
 
 #[test]
@@ -174,18 +204,39 @@ fn json_round_trip() {
 #[test]
 fn the_canonical_configuration_changes_with_every_value() {
     let manifest = FunctionManifest::parse(FULL).unwrap();
-    let reordered = FULL.replace("name = \"route\"\nruntime = \"python3\"", "runtime = \"python3\"\n# a comment\nname = \"route\"");
+    let reordered =
+        FULL.replace("name = \"route\"\nruntime = \"python3\"", "runtime = \"python3\"\n# a comment\nname = \"route\"");
     assert_eq!(FunctionManifest::parse(&reordered).unwrap().canonical_config(), manifest.canonical_config());
     let mut seen = std::collections::HashSet::from([manifest.canonical_config()]);
     for (from, to) in [
-        ("route", "rout"), ("main.handler", "main.handle"), ("memory_mb = 256", "memory_mb = 257"), ("timeout_s = 30", "timeout_s = 31"),
-        ("network = \"none\"", "network = \"egress\""), ("cpus = 0.5", "cpus = 0.6"), ("tmp_mb = 64", "tmp_mb = 65"), ("min = 0", "min = 1"),
-        ("max = 10", "max = 11"), ("idle_s = 60", "idle_s = 61"), ("concurrency = 1", "concurrency = 2"), ("\"declared\"", "\"proven\""),
-        ("ttl_s = 3600", "ttl_s = 3601"), ("revalidate_s = 0", "revalidate_s = 1"), ("\"/from\", \"/to\"", "\"/from\""), ("key = [\"/from\", \"/to\"]", ""),
-        ("\"tenant\"", "\"public\""), ("enabled = true", "enabled = false"), ("cpu_share = 0.1", "cpu_share = 0.2"), ("\"info\"", "\"debug\""),
-        ("LOG_LEVEL = \"info\"", ""), ("my-geo", "my-ge"), ("geo = \"my-geo\"", ""),
+        ("route", "rout"),
+        ("main.handler", "main.handle"),
+        ("memory_mb = 256", "memory_mb = 257"),
+        ("timeout_s = 30", "timeout_s = 31"),
+        ("network = \"none\"", "network = \"egress\""),
+        ("cpus = 0.5", "cpus = 0.6"),
+        ("tmp_mb = 64", "tmp_mb = 65"),
+        ("min = 0", "min = 1"),
+        ("max = 10", "max = 11"),
+        ("idle_s = 60", "idle_s = 61"),
+        ("concurrency = 1", "concurrency = 2"),
+        ("\"declared\"", "\"proven\""),
+        ("ttl_s = 3600", "ttl_s = 3601"),
+        ("revalidate_s = 0", "revalidate_s = 1"),
+        ("\"/from\", \"/to\"", "\"/from\""),
+        ("key = [\"/from\", \"/to\"]", ""),
+        ("\"tenant\"", "\"public\""),
+        ("enabled = true", "enabled = false"),
+        ("cpu_share = 0.1", "cpu_share = 0.2"),
+        ("\"info\"", "\"debug\""),
+        ("LOG_LEVEL = \"info\"", ""),
+        ("my-geo", "my-ge"),
+        ("geo = \"my-geo\"", ""),
     ] {
         assert!(FULL.contains(from));
-        assert!(seen.insert(FunctionManifest::parse(&FULL.replacen(from, to, 1)).unwrap().canonical_config()), "{from} -> {to}");
+        assert!(
+            seen.insert(FunctionManifest::parse(&FULL.replacen(from, to, 1)).unwrap().canonical_config()),
+            "{from} -> {to}"
+        );
     }
 }

@@ -143,7 +143,12 @@ impl Rate {
     ///
     /// # Errors
     /// The amount is too large.
-    pub fn cost_of(self, quantity: u128, per: std::num::NonZeroU64, currency: Currency) -> Result<PreciseAmount, MoneyError> {
+    pub fn cost_of(
+        self,
+        quantity: u128,
+        per: std::num::NonZeroU64,
+        currency: Currency,
+    ) -> Result<PreciseAmount, MoneyError> {
         PreciseAmount::of(self, quantity, per, currency)
     }
 }
@@ -209,8 +214,12 @@ mod tests {
     #[test]
     fn money_prints_as_people_write_it() {
         for (minor, code, text) in [
-            (1_234, "USD", "$12.34"), (-5, "EUR", "-€0.05"), (120, "JPY", "¥120"), (300, "CHF", "CHF 3.00"),
-            (1_500, "KWD", "KWD 1.500"), (i64::MIN, "USD", "-$92233720368547758.08"),
+            (1_234, "USD", "$12.34"),
+            (-5, "EUR", "-€0.05"),
+            (120, "JPY", "¥120"),
+            (300, "CHF", "CHF 3.00"),
+            (1_500, "KWD", "KWD 1.500"),
+            (i64::MIN, "USD", "-$92233720368547758.08"),
         ] {
             assert_eq!(Money::new(minor, code.parse().unwrap()).to_string(), text);
         }
@@ -218,10 +227,18 @@ mod tests {
 
     #[test]
     fn rate_reads_decimals_exactly() {
-        for (text, pico) in [("0", 0), ("1", 1_000_000_000_000), ("0.0000166667", 16_666_700), ("0.000000000001", 1), ("007.50", 7_500_000_000_000)] {
+        for (text, pico) in [
+            ("0", 0),
+            ("1", 1_000_000_000_000),
+            ("0.0000166667", 16_666_700),
+            ("0.000000000001", 1),
+            ("007.50", 7_500_000_000_000),
+        ] {
             assert_eq!(text.parse::<Rate>().unwrap().as_pico(), pico);
         }
-        for text in ["", ".", "1.", ".5", "-1", "+1", "1e-3", "0.0000000000001", "1_000", " 1", "99999999999999", "1.2.3", "٣"] {
+        for text in
+            ["", ".", "1.", ".5", "-1", "+1", "1e-3", "0.0000000000001", "1_000", " 1", "99999999999999", "1.2.3", "٣"]
+        {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }

@@ -75,7 +75,8 @@ impl Token {
         }
         name.push_str(rest);
         // An index has no sign and no leading zero.
-        let is_index = name == "0" || (!name.starts_with('0') && !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()));
+        let is_index =
+            name == "0" || (!name.starts_with('0') && !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()));
         let index = if is_index { name.parse().ok() } else { None };
         Ok(Self { name, index })
     }
@@ -131,7 +132,15 @@ mod tests {
 
     #[test]
     fn knows_indices() {
-        for (text, index) in [("/0", Some(0)), ("/10", Some(10)), ("/01", None), ("/-", None), ("/+1", None), ("/99999999999", None), ("/", None)] {
+        for (text, index) in [
+            ("/0", Some(0)),
+            ("/10", Some(10)),
+            ("/01", None),
+            ("/-", None),
+            ("/+1", None),
+            ("/99999999999", None),
+            ("/", None),
+        ] {
             assert_eq!(JsonPointer::parse(text).unwrap().tokens()[0].index, index, "{text}");
         }
     }

@@ -15,22 +15,14 @@ const RECORDS: u64 = 2_000_000;
 fn main() {
     for threads in [1, 2] {
         let dir = tempfile::tempdir().unwrap();
-        let options = JournalOptions {
-            segment_records: 200_000,
-            max_segments: 8,
-        };
+        let options = JournalOptions { segment_records: 200_000, max_segments: 8 };
         let (journal, _) = Journal::<RECORD_BYTES>::open(dir.path(), options).unwrap();
         let journal = &journal;
         std::thread::sleep(Duration::from_millis(500)); // the spare segment is made
         let slowest = std::thread::scope(|scope| {
-            let writers: Vec<_> = (0..threads)
-                .map(|_| scope.spawn(move || append(journal, 190_000 / threads)))
-                .collect();
-            writers
-                .into_iter()
-                .map(|writer| writer.join().unwrap())
-                .max()
-                .unwrap()
+            let writers: Vec<_> =
+                (0..threads).map(|_| scope.spawn(move || append(journal, 190_000 / threads))).collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).max().unwrap()
         });
         let ns = slowest.as_nanos() as f64 / (190_000 / threads) as f64;
         println!("{threads} thread(s), one segment: {ns:.0} ns/append in each thread");
@@ -38,10 +30,7 @@ fn main() {
     for drained in [false, true] {
         for threads in [1, 2] {
             let dir = tempfile::tempdir().unwrap();
-            let options = JournalOptions {
-                segment_records: 262_144,
-                max_segments: 64,
-            };
+            let options = JournalOptions { segment_records: 262_144, max_segments: 64 };
             let (journal, _) = Journal::<RECORD_BYTES>::open(dir.path(), options).unwrap();
             std::thread::sleep(Duration::from_millis(500)); // the first spare segment is ready
             let done = AtomicBool::new(false);
@@ -63,9 +52,8 @@ fn main() {
                     });
                 }
                 let began = Instant::now();
-                let writers: Vec<_> = (0..threads)
-                    .map(|_| scope.spawn(move || append(journal, RECORDS / threads)))
-                    .collect();
+                let writers: Vec<_> =
+                    (0..threads).map(|_| scope.spawn(move || append(journal, RECORDS / threads))).collect();
                 for writer in writers {
                     writer.join().unwrap();
                 }

@@ -30,10 +30,7 @@ pub struct JournalOptions {
 impl Default for JournalOptions {
     /// Four million records at most.
     fn default() -> Self {
-        Self {
-            segment_records: 65_536,
-            max_segments: 64,
-        }
+        Self { segment_records: 65_536, max_segments: 64 }
     }
 }
 
@@ -119,11 +116,7 @@ impl<const N: usize> Journal<N> {
     pub fn stats(&self) -> JournalStats {
         let line = self.shared.line.lock();
         JournalStats {
-            backlog_records: line
-                .live
-                .iter()
-                .map(|segment| segment.records_from(line.released))
-                .sum(),
+            backlog_records: line.live.iter().map(|segment| segment.records_from(line.released)).sum(),
             live_segments: line.live.len(),
             max_segments: self.shared.options.max_segments,
             refused_appends: self.shared.refused.load(Ordering::Relaxed),
@@ -143,9 +136,7 @@ impl<const N: usize> Journal<N> {
     /// What the disk said.
     pub fn sync(&self) -> std::io::Result<()> {
         let live = self.shared.line.lock().live.clone();
-        live.iter()
-            .filter(|segment| segment.remains.is_none())
-            .try_for_each(|segment| segment.sync())
+        live.iter().filter(|segment| segment.remains.is_none()).try_for_each(|segment| segment.sync())
     }
 }
 

@@ -43,9 +43,7 @@ impl<const N: usize> Journal<N> {
             return Err(JournalError::Options("segment_records must be at least 1"));
         }
         if options.max_segments < 2 {
-            return Err(JournalError::Options(
-                "max_segments must be at least 2: one in use, one kept ready",
-            ));
+            return Err(JournalError::Options("max_segments must be at least 2: one in use, one kept ready"));
         }
         std::fs::create_dir_all(dir).map_err(JournalError::io(dir))?;
         let lock = lock(dir)?;
@@ -89,13 +87,7 @@ impl<const N: usize> Journal<N> {
             id,
             options,
             active: ArcSwap::new(active),
-            line: Mutex::new(Line {
-                live,
-                spare: None,
-                failing: false,
-                stopping: false,
-                released: 0,
-            }),
+            line: Mutex::new(Line { live, spare: None, failing: false, stopping: false, released: 0 }),
             wanted: Condvar::new(),
             ready: Condvar::new(),
             refused: AtomicU64::new(0),
@@ -109,25 +101,14 @@ impl<const N: usize> Journal<N> {
                 move || prepare_segments(&shared)
             })
             .map_err(JournalError::io(dir))?;
-        Ok((
-            Self {
-                shared,
-                preparer: Some(preparer),
-                _lock: lock,
-            },
-            recovered,
-        ))
+        Ok((Self { shared, preparer: Some(preparer), _lock: lock }, recovered))
     }
 }
 
 fn lock(dir: &Path) -> Result<File, JournalError> {
     let path = dir.join("journal.lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(JournalError::io(&path))?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(JournalError::io(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(JournalError::InUse(dir.to_path_buf())),
@@ -141,10 +122,7 @@ fn identity(dir: &Path) -> Result<Uuid, JournalError> {
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             let id = Uuid::try_parse(text.trim());
-            id.map_err(|_| JournalError::Foreign {
-                path,
-                what: "does not hold a journal's id",
-            })
+            id.map_err(|_| JournalError::Foreign { path, what: "does not hold a journal's id" })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let id = Uuid::new_v4();
@@ -169,15 +147,10 @@ fn segment_files(dir: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     for entry in std::fs::read_dir(dir).map_err(JournalError::io(dir))? {
         let path = entry.map_err(JournalError::io(dir))?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let number = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .and_then(|stem| stem.parse().ok());
+        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         match (extension, number) {
             (Some("journal"), Some(number)) => files.push((number, path)),
-            (Some("unfinished"), _) => {
-                std::fs::remove_file(&path).map_err(JournalError::io(path))?
-            }
+            (Some("unfinished"), _) => std::fs::remove_file(&path).map_err(JournalError::io(path))?,
             _ => {}
         }
     }

@@ -15,9 +15,7 @@ pub(crate) fn prepare_segments<const N: usize>(shared: &Shared<N>) {
     let mut line = shared.line.lock();
     while !line.stopping {
         let last = match line.live.back() {
-            Some(last) if line.spare.is_none() && line.live.len() < shared.options.max_segments => {
-                Arc::clone(last)
-            }
+            Some(last) if line.spare.is_none() && line.live.len() < shared.options.max_segments => Arc::clone(last),
             _ => {
                 shared.wanted.wait(&mut line);
                 continue;
@@ -25,13 +23,7 @@ pub(crate) fn prepare_segments<const N: usize>(shared: &Shared<N>) {
         };
         drop(line);
         let (number, first) = (last.number + 1, last.end());
-        let made = Segment::create(
-            &shared.dir,
-            shared.id,
-            number,
-            first,
-            shared.options.segment_records,
-        );
+        let made = Segment::create(&shared.dir, shared.id, number, first, shared.options.segment_records);
         line = shared.line.lock();
         match made {
             Ok(segment) => {

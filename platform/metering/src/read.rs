@@ -14,19 +14,9 @@ impl<const N: usize> Journal<N> {
     /// Segments that an earlier process left have gaps that nobody will fill: their writers were killed between claiming
     /// and committing, which is before the answer was sent, so there is nothing to count and the gap is passed over.
     pub fn read_batch(&self, from: Sequence, max: usize) -> Vec<(Sequence, [u8; N])> {
-        let segments: Vec<Arc<Segment<N>>> = self
-            .shared
-            .line
-            .lock()
-            .live
-            .iter()
-            .filter(|segment| segment.end() > from)
-            .cloned()
-            .collect();
-        let available: u64 = segments
-            .iter()
-            .map(|segment| segment.records_from(from))
-            .sum();
+        let segments: Vec<Arc<Segment<N>>> =
+            self.shared.line.lock().live.iter().filter(|segment| segment.end() > from).cloned().collect();
+        let available: u64 = segments.iter().map(|segment| segment.records_from(from)).sum();
         let mut batch = Vec::with_capacity(max.min(usize::try_from(available).unwrap_or(max)));
         for segment in segments {
             let live = segment.remains.is_none();
@@ -60,12 +50,7 @@ impl<const N: usize> Journal<N> {
         {
             let mut line = self.shared.line.lock();
             line.released = line.released.max(through.saturating_add(1));
-            while line.live.len() > 1
-                && line
-                    .live
-                    .front()
-                    .is_some_and(|segment| segment.ends_by(through))
-            {
+            while line.live.len() > 1 && line.live.front().is_some_and(|segment| segment.ends_by(through)) {
                 emptied.extend(line.live.pop_front());
             }
         }

@@ -79,15 +79,9 @@ impl<const N: usize> Segment<N> {
     ) -> Result<Self, JournalError> {
         let path = dir.join(format!("{number:08}.journal"));
         let unfinished = path.with_extension("unfinished");
-        let bytes = file_bytes::<N>(capacity)
-            .ok_or(JournalError::Options("segment_records is too large"))?;
+        let bytes = file_bytes::<N>(capacity).ok_or(JournalError::Options("segment_records is too large"))?;
         let map = (|| {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&unfinished)?;
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&unfinished)?;
             nix::fcntl::posix_fallocate(file.as_fd(), 0, bytes as i64)?;
             file.write_all_at(&header::<N>(journal, first, capacity), 0)?;
             file.sync_all()?;
@@ -116,10 +110,7 @@ impl<const N: usize> Segment<N> {
 
     /// Maps a segment that an earlier process left, and looks at every slot.
     pub(crate) fn reopen(path: PathBuf, number: u64, journal: Uuid) -> Result<Self, JournalError> {
-        let foreign = |what| JournalError::Foreign {
-            path: path.clone(),
-            what,
-        };
+        let foreign = |what| JournalError::Foreign { path: path.clone(), what };
         let (file, length, head) = (|| {
             let file = OpenOptions::new().read(true).write(true).open(&path)?;
             let length = file.metadata()?.len();
@@ -137,10 +128,7 @@ impl<const N: usize> Segment<N> {
         }
         let bytes = file_bytes::<N>(capacity).filter(|bytes| *bytes as u64 <= length);
         let bytes = bytes.ok_or_else(|| foreign("is shorter than its header says"))?;
-        let map = MmapOptions::new()
-            .len(bytes)
-            .map_raw(&file)
-            .map_err(JournalError::io(&path))?;
+        let map = MmapOptions::new().len(bytes).map_raw(&file).map_err(JournalError::io(&path))?;
         let mut segment = Self {
             path,
             number,
@@ -173,8 +161,7 @@ impl<const N: usize> Segment<N> {
         // SAFETY: `slot` is inside the mapping, and `fetch_add` gave it to this thread alone; readers look at the payload
         // only after they have seen the commit word, which is aligned (the mapping, header and slots are) and comes last.
         unsafe {
-            at.add(WORD_BYTES)
-                .copy_from_nonoverlapping(payload.as_ptr(), N);
+            at.add(WORD_BYTES).copy_from_nonoverlapping(payload.as_ptr(), N);
             AtomicU64::from_ptr(at.cast()).store(word, Ordering::Release);
         }
         Some(sequence)
@@ -182,10 +169,7 @@ impl<const N: usize> Segment<N> {
 
     /// What is at a sequence of this segment.
     pub(crate) fn get(&self, sequence: Sequence) -> Slot<N> {
-        let Some(slot) = sequence
-            .checked_sub(self.first)
-            .filter(|slot| *slot < self.capacity)
-        else {
+        let Some(slot) = sequence.checked_sub(self.first).filter(|slot| *slot < self.capacity) else {
             return Slot::Empty;
         };
         let at = self.slot(slot);
@@ -196,16 +180,8 @@ impl<const N: usize> Segment<N> {
         }
         let mut payload = [0; N];
         // SAFETY: inside the mapping; the commit word has been seen, so nobody writes here any more.
-        unsafe {
-            payload
-                .as_mut_ptr()
-                .copy_from_nonoverlapping(at.add(WORD_BYTES), N)
-        };
-        if word == self.word(sequence, &payload) {
-            Slot::Record(payload)
-        } else {
-            Slot::Damaged
-        }
+        unsafe { payload.as_mut_ptr().copy_from_nonoverlapping(at.add(WORD_BYTES), N) };
+        if word == self.word(sequence, &payload) { Slot::Record(payload) } else { Slot::Damaged }
     }
 
     /// One past the last sequence that this segment can hold.
@@ -232,8 +208,7 @@ impl<const N: usize> Segment<N> {
     /// Records at or after `from`; an upper bound where writers were killed, exact elsewhere.
     pub(crate) fn records_from(&self, from: Sequence) -> u64 {
         let span = self.readable_end().saturating_sub(from.max(self.first));
-        self.remains
-            .map_or(span, |remains| span.min(remains.records))
+        self.remains.map_or(span, |remains| span.min(remains.records))
     }
 
     /// Writes its pages to the disk.
@@ -262,11 +237,7 @@ impl<const N: usize> Segment<N> {
     fn slot(&self, slot: u64) -> *mut u8 {
         debug_assert!(slot < self.capacity);
         // SAFETY: callers have checked `slot < capacity`, and the mapping is that many slots long.
-        unsafe {
-            self.map
-                .as_mut_ptr()
-                .add(HEADER_BYTES + slot as usize * Self::SLOT_BYTES)
-        }
+        unsafe { self.map.as_mut_ptr().add(HEADER_BYTES + slot as usize * Self::SLOT_BYTES) }
     }
 
     fn word(&self, sequence: Sequence, payload: &[u8; N]) -> u64 {
@@ -282,12 +253,8 @@ fn salt(journal: Uuid) -> u64 {
 }
 
 fn file_bytes<const N: usize>(capacity: u64) -> Option<usize> {
-    let slots = usize::try_from(capacity)
-        .ok()?
-        .checked_mul(Segment::<N>::SLOT_BYTES)?;
-    slots
-        .checked_add(HEADER_BYTES)
-        .filter(|bytes| i64::try_from(*bytes).is_ok())
+    let slots = usize::try_from(capacity).ok()?.checked_mul(Segment::<N>::SLOT_BYTES)?;
+    slots.checked_add(HEADER_BYTES).filter(|bytes| i64::try_from(*bytes).is_ok())
 }
 
 /// magic 8 · format 4 · payload bytes 4 · journal 16 · first sequence 8 · capacity 8 · checksum of all that 8; little-endian.

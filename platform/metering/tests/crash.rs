@@ -18,10 +18,7 @@ const THREADS: u64 = 3;
 const REPORT: u64 = 32;
 const REPORT_BYTES: usize = 24 + 8 * REPORT as usize;
 const ROUNDS: u64 = 60;
-const OPTIONS: JournalOptions = JournalOptions {
-    segment_records: 1_000,
-    max_segments: 100_000,
-};
+const OPTIONS: JournalOptions = JournalOptions { segment_records: 1_000, max_segments: 100_000 };
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -40,12 +37,7 @@ fn main() {
 /// The payload says who wrote it when, over and over, so that a mixture of two is seen.
 fn payload(round: u64, thread: u64, count: u64) -> [u8; PAYLOAD] {
     let mut payload = [0; PAYLOAD];
-    let words = [
-        round,
-        thread,
-        count,
-        round ^ thread.rotate_left(20) ^ count.rotate_left(40),
-    ];
+    let words = [round, thread, count, round ^ thread.rotate_left(20) ^ count.rotate_left(40)];
     for (at, chunk) in payload.chunks_mut(8).enumerate() {
         chunk.copy_from_slice(&words[at % 4].to_le_bytes()[..chunk.len()]);
     }
@@ -63,11 +55,8 @@ fn write(dir: &Path, round: u64) {
         for thread in 0..THREADS {
             let journal = &journal;
             scope.spawn(move || {
-                let mut out = std::fs::File::from(
-                    std::os::fd::AsFd::as_fd(&std::io::stdout())
-                        .try_clone_to_owned()
-                        .unwrap(),
-                );
+                let mut out =
+                    std::fs::File::from(std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned().unwrap());
                 for first in (0..).step_by(REPORT as usize) {
                     let mut report = Vec::with_capacity(REPORT_BYTES);
                     for word in [round, thread, first] {
@@ -92,15 +81,8 @@ fn nothing_returned_is_lost() {
     for round in 0..ROUNDS {
         let reports = run_and_kill(dir.path(), round);
         let (journal, recovered) = Journal::<PAYLOAD>::open(dir.path(), OPTIONS).unwrap();
-        assert_eq!(
-            *identity.get_or_insert(journal.id()),
-            journal.id(),
-            "the journal keeps its identity"
-        );
-        assert_eq!(
-            recovered.damaged, 0,
-            "nothing is torn when only the process dies"
-        );
+        assert_eq!(*identity.get_or_insert(journal.id()), journal.id(), "the journal keeps its identity");
+        assert_eq!(recovered.damaged, 0, "nothing is torn when only the process dies");
         gaps += recovered.gaps;
 
         let mut kept = HashMap::new();
@@ -109,44 +91,25 @@ fn nothing_returned_is_lost() {
         loop {
             let batch = journal.read_batch(from, 777);
             let Some((last, _)) = batch.last() else { break };
-            assert!(
-                batch.is_sorted_by(|(one, _), (next, _)| one < next),
-                "in order"
-            );
+            assert!(batch.is_sorted_by(|(one, _), (next, _)| one < next), "in order");
             assert!(batch[0].0 >= from);
             from = last + 1;
             for (sequence, read) in batch {
                 let (written_in, thread, count) = writer_of(&read);
                 assert_eq!(read, payload(written_in, thread, count), "whole");
-                assert!(
-                    kept.insert(sequence, read).is_none(),
-                    "one record a sequence"
-                );
-                assert!(
-                    counts
-                        .entry((written_in, thread))
-                        .or_default()
-                        .insert(count),
-                    "each record once"
-                );
+                assert!(kept.insert(sequence, read).is_none(), "one record a sequence");
+                assert!(counts.entry((written_in, thread)).or_default().insert(count), "each record once");
             }
         }
         for ((_, thread, first), sequences) in &reports {
             for (at, sequence) in sequences.iter().enumerate() {
                 let expected = payload(round, *thread, first + at as u64);
-                assert_eq!(
-                    kept.get(sequence),
-                    Some(&expected),
-                    "round {round}: {sequence} was returned and is lost"
-                );
+                assert_eq!(kept.get(sequence), Some(&expected), "round {round}: {sequence} was returned and is lost");
             }
         }
         for thread in 0..THREADS {
             let counts = counts.remove(&(round, thread)).unwrap_or_default();
-            assert!(
-                (0..counts.len() as u64).all(|count| counts.contains(&count)),
-                "no record without those before it"
-            );
+            assert!((0..counts.len() as u64).all(|count| counts.contains(&count)), "no record without those before it");
             let told = reports.keys().filter(|report| report.1 == thread).count() as u64 * REPORT;
             assert!(
                 counts.len() as u64 - told <= REPORT,
@@ -167,9 +130,7 @@ fn nothing_returned_is_lost() {
         }
     }
     assert!(reported > ROUNDS * REPORT, "the writers wrote: {reported}");
-    println!(
-        "test nothing_returned_is_lost ... ok ({ROUNDS} kills, {reported} returned, {records} read, {gaps} gaps)"
-    );
+    println!("test nothing_returned_is_lost ... ok ({ROUNDS} kills, {reported} returned, {records} read, {gaps} gaps)");
 }
 
 type Reports = HashMap<(u64, u64, u64), Vec<u64>>;
@@ -195,18 +156,12 @@ fn run_and_kill(dir: &Path, round: u64) -> Reports {
     writer.kill().unwrap();
     writer.wait().unwrap();
     let bytes = reader.join().unwrap();
-    let word =
-        |report: &[u8], at: usize| u64::from_le_bytes(report[8 * at..][..8].try_into().unwrap());
+    let word = |report: &[u8], at: usize| u64::from_le_bytes(report[8 * at..][..8].try_into().unwrap());
     bytes
         .chunks_exact(REPORT_BYTES)
         .map(|report| {
-            let sequences = (3..3 + REPORT as usize)
-                .map(|at| word(report, at))
-                .collect();
-            (
-                (word(report, 0), word(report, 1), word(report, 2)),
-                sequences,
-            )
+            let sequences = (3..3 + REPORT as usize).map(|at| word(report, at)).collect();
+            ((word(report, 0), word(report, 1), word(report, 2)), sequences)
         })
         .collect()
 }

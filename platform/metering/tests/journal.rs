@@ -14,10 +14,7 @@ const SLOT: u64 = 32;
 const HEADER: u64 = 4096;
 
 fn options(segment_records: u64, max_segments: usize) -> JournalOptions {
-    JournalOptions {
-        segment_records,
-        max_segments,
-    }
+    JournalOptions { segment_records, max_segments }
 }
 
 fn open(dir: &Path, options: JournalOptions) -> (Journal<N>, Recovered) {
@@ -31,26 +28,15 @@ fn payload(number: u64) -> [u8; N] {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let paths = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = paths
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "journal")
-        })
-        .collect();
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "journal")).collect();
     files.sort();
     files
 }
 
 fn overwrite(file: &Path, at: u64, bytes: &[u8]) {
-    OpenOptions::new()
-        .write(true)
-        .open(file)
-        .unwrap()
-        .write_all_at(bytes, at)
-        .unwrap();
+    OpenOptions::new().write(true).open(file).unwrap().write_all_at(bytes, at).unwrap();
 }
 
 #[test]
@@ -58,9 +44,7 @@ fn sequences_run_on_over_segments() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, recovered) = open(dir.path(), options(8, 100));
     assert_eq!(recovered, Recovered::default());
-    let sequences: Vec<_> = (0..100)
-        .map(|number| journal.append(&payload(number)).unwrap())
-        .collect();
+    let sequences: Vec<_> = (0..100).map(|number| journal.append(&payload(number)).unwrap()).collect();
     assert_eq!(sequences, (0..100).collect::<Vec<_>>());
     assert_eq!(journal.backlog_records(), 100);
     let all: Vec<_> = (0..100).map(|number| (number, payload(number))).collect();
@@ -84,22 +68,10 @@ fn a_restart_yields_what_was_not_released_and_goes_on_behind_it() {
     let (journal, recovered) = open(dir.path(), options(5, 100));
     assert_eq!(journal.id(), id);
     // The segment that sequence 9 lies in is not empty yet: its records come again, and whoever drains knows them.
-    assert_eq!(
-        (
-            recovered.first,
-            recovered.records,
-            recovered.gaps,
-            recovered.damaged
-        ),
-        (Some(8), 12, 0, 0)
-    );
+    assert_eq!((recovered.first, recovered.records, recovered.gaps, recovered.damaged), (Some(8), 12, 0, 0));
     let sequence = journal.append(&payload(99)).unwrap();
     assert!(sequence > 19);
-    let read: Vec<_> = journal
-        .read_batch(10, 100)
-        .into_iter()
-        .map(|(sequence, _)| sequence)
-        .collect();
+    let read: Vec<_> = journal.read_batch(10, 100).into_iter().map(|(sequence, _)| sequence).collect();
     assert_eq!(read, (10..20).chain([sequence]).collect::<Vec<_>>());
 }
 
@@ -174,26 +146,14 @@ fn a_torn_record_is_left_out() {
     // A flipped payload bit, a flipped bit of the commit word, a slot copied to another place.
     overwrite(file, HEADER + 2 * SLOT + 8 + 13, &[0xA4]);
     let mut slot = [0; SLOT as usize];
-    OpenOptions::new()
-        .read(true)
-        .open(file)
-        .unwrap()
-        .read_exact_at(&mut slot, HEADER + 4 * SLOT)
-        .unwrap();
+    OpenOptions::new().read(true).open(file).unwrap().read_exact_at(&mut slot, HEADER + 4 * SLOT).unwrap();
     overwrite(file, HEADER + 7 * SLOT, &slot);
     slot[3] ^= 0x10;
     overwrite(file, HEADER + 4 * SLOT, &slot);
     let (journal, recovered) = open(dir.path(), options(16, 4));
-    assert_eq!(
-        (recovered.records, recovered.damaged, recovered.gaps),
-        (7, 3, 0)
-    );
+    assert_eq!((recovered.records, recovered.damaged, recovered.gaps), (7, 3, 0));
     assert_eq!(journal.stats().damaged_records, 3);
-    let read: Vec<_> = journal
-        .read_batch(0, 100)
-        .into_iter()
-        .map(|(sequence, _)| sequence)
-        .collect();
+    let read: Vec<_> = journal.read_batch(0, 100).into_iter().map(|(sequence, _)| sequence).collect();
     assert_eq!(read, [0, 1, 3, 5, 6, 8, 9]);
 }
 
@@ -211,11 +171,7 @@ fn a_gap_left_by_a_killed_writer_is_passed_over_but_one_of_a_running_writer_is_w
     drop(journal);
     let (journal, recovered) = open(dir.path(), options(16, 4));
     assert_eq!((recovered.records, recovered.gaps), (9, 1));
-    let read: Vec<_> = journal
-        .read_batch(0, 100)
-        .into_iter()
-        .map(|(sequence, _)| sequence)
-        .collect();
+    let read: Vec<_> = journal.read_batch(0, 100).into_iter().map(|(sequence, _)| sequence).collect();
     assert_eq!(read, [0, 1, 2, 3, 4, 5, 7, 8, 9]);
 }
 
@@ -224,38 +180,20 @@ fn foreign_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), options(16, 4)));
     let refused = Journal::<24>::open(dir.path(), options(16, 4));
-    assert!(
-        matches!(refused, Err(JournalError::Foreign { .. })),
-        "another record size"
-    );
+    assert!(matches!(refused, Err(JournalError::Foreign { .. })), "another record size");
     let file = files(dir.path())[0].clone();
     overwrite(&file, 40, &[9]);
-    assert!(
-        matches!(
-            Journal::<N>::open(dir.path(), options(16, 4)),
-            Err(JournalError::Foreign { .. })
-        ),
-        "header"
-    );
+    assert!(matches!(Journal::<N>::open(dir.path(), options(16, 4)), Err(JournalError::Foreign { .. })), "header");
     std::fs::remove_file(&file).unwrap();
     std::fs::write(dir.path().join("journal.id"), "x").unwrap();
-    assert!(
-        matches!(
-            Journal::<N>::open(dir.path(), options(16, 4)),
-            Err(JournalError::Foreign { .. })
-        ),
-        "id"
-    );
+    assert!(matches!(Journal::<N>::open(dir.path(), options(16, 4)), Err(JournalError::Foreign { .. })), "id");
 }
 
 #[test]
 fn one_process_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let held = open(dir.path(), options(16, 4));
-    assert!(matches!(
-        Journal::<N>::open(dir.path(), options(16, 4)),
-        Err(JournalError::InUse(_))
-    ));
+    assert!(matches!(Journal::<N>::open(dir.path(), options(16, 4)), Err(JournalError::InUse(_))));
     drop(held);
     open(dir.path(), options(16, 4));
 }
@@ -264,10 +202,7 @@ fn one_process_at_a_time() {
 fn unusable_options_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for options in [options(0, 4), options(16, 1), options(u64::MAX / 2, 4)] {
-        assert!(matches!(
-            Journal::<N>::open(dir.path(), options),
-            Err(JournalError::Options(_))
-        ));
+        assert!(matches!(Journal::<N>::open(dir.path(), options), Err(JournalError::Options(_))));
     }
 }
 
@@ -314,17 +249,9 @@ fn writers_and_a_drainer_at_once() {
             .join()
             .unwrap()
     });
-    assert!(
-        drained
-            .iter()
-            .enumerate()
-            .all(|(at, (sequence, _))| *sequence == at as u64),
-        "in order, without gaps"
-    );
-    let mut numbers: Vec<_> = drained
-        .iter()
-        .map(|(_, payload)| u64::from_le_bytes(payload[..8].try_into().unwrap()))
-        .collect();
+    assert!(drained.iter().enumerate().all(|(at, (sequence, _))| *sequence == at as u64), "in order, without gaps");
+    let mut numbers: Vec<_> =
+        drained.iter().map(|(_, payload)| u64::from_le_bytes(payload[..8].try_into().unwrap())).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..WRITERS * EACH).collect::<Vec<_>>());
     assert!(files(dir.path()).len() <= 6);

@@ -80,13 +80,37 @@ fn python(root: &Path) -> Result<Option<Dependencies>, PackageError> {
     }
     let task_file = format!("{TASK_DIR}/{FILE}");
     let install = [
-        "/usr/bin/python3", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--root-user-action=ignore",
-        "--progress-bar=off", "--only-binary=:all:", "--no-compile", "--target", PYTHON_DIR, "-r", &task_file, "--cache-dir", "/tmp/pip-cache",
+        "/usr/bin/python3",
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--root-user-action=ignore",
+        "--progress-bar=off",
+        "--only-binary=:all:",
+        "--no-compile",
+        "--target",
+        PYTHON_DIR,
+        "-r",
+        &task_file,
+        "--cache-dir",
+        "/tmp/pip-cache",
     ];
     // Files that do not compile (templates, other dialects) are no reason to refuse a package.
     // Tracebacks name the file where it will be, not where it is installed.
     let compile = [
-        "/usr/bin/python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", PYTHON_DIR, "-p", PYTHON_RUN_DIR, PYTHON_DIR,
+        "/usr/bin/python3",
+        "-m",
+        "compileall",
+        "-q",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        PYTHON_DIR,
+        "-p",
+        PYTHON_RUN_DIR,
+        PYTHON_DIR,
     ];
     Ok(Some(Dependencies {
         lock_digest: lock_digest("python3", &requirements.files),
@@ -127,9 +151,11 @@ fn node(root: &Path) -> Result<Option<Dependencies>, PackageError> {
 /// Whether a `package.json` names anything to install.
 fn asks_for_packages(text: &str) -> Result<bool, PackageError> {
     const FILE: &str = "package.json";
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| problem(FILE, format!("is not JSON: {error}")))?;
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| problem(FILE, format!("is not JSON: {error}")))?;
     let object = value.as_object().ok_or_else(|| problem(FILE, "is not a JSON object"))?;
-    let names_any = |key: &str| object.get(key).and_then(serde_json::Value::as_object).is_some_and(|packages| !packages.is_empty());
+    let names_any =
+        |key: &str| object.get(key).and_then(serde_json::Value::as_object).is_some_and(|packages| !packages.is_empty());
     Ok(names_any("dependencies") || names_any("optionalDependencies"))
 }
 

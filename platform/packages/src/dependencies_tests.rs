@@ -31,7 +31,13 @@ fn python_takes_wheels_only_and_compiles_them() {
     let [install, compile] = found.steps.as_slice() else { panic!("two steps") };
     let words: Vec<&str> = install.argv.iter().map(String::as_str).collect();
     assert!(words.starts_with(&["/usr/bin/python3", "-m", "pip", "install", "--no-input"]));
-    for word in ["--only-binary=:all:", "--no-compile", "--disable-pip-version-check", "/var/out/python", "/var/task/requirements.txt"] {
+    for word in [
+        "--only-binary=:all:",
+        "--no-compile",
+        "--disable-pip-version-check",
+        "/var/out/python",
+        "/var/task/requirements.txt",
+    ] {
         assert!(words.contains(&word), "{word}");
     }
     assert!(compile.argv.join(" ").contains("compileall -q --invalidation-mode unchecked-hash /var/out/python"));
@@ -45,7 +51,10 @@ fn node_runs_no_scripts_and_uses_the_lock() {
     let with = detect(&[package, ("package-lock.json", "{}")], Runtime::Node).unwrap().unwrap();
     assert_eq!(without.steps[0].argv, ["/bin/cp", "--", "/var/task/package.json", "/var/out/"]);
     assert_eq!(without.steps[1].argv, ["npm", "install", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"]);
-    assert_eq!(with.steps[0].argv, ["/bin/cp", "--", "/var/task/package.json", "/var/task/package-lock.json", "/var/out/"]);
+    assert_eq!(
+        with.steps[0].argv,
+        ["/bin/cp", "--", "/var/task/package.json", "/var/task/package-lock.json", "/var/out/"]
+    );
     assert_eq!(with.steps[1].argv[..3], ["npm", "ci", "--ignore-scripts"]);
     assert_ne!(with.lock_digest, without.lock_digest);
 }
@@ -92,15 +101,27 @@ fn failures_are_explained_in_one_line() {
             "ERROR: Cannot install a==1 and b==2 because these package versions have conflicting dependencies.\nERROR: ResolutionImpossible",
             "the requirements contradict each other: a==1 and b==2",
         ),
-        ("ERROR: Invalid requirement: 'a b': Expected end", "requirements.txt has a line that is no requirement: 'a b'"),
+        (
+            "ERROR: Invalid requirement: 'a b': Expected end",
+            "requirements.txt has a line that is no requirement: 'a b'",
+        ),
         (
             "npm error code E404\nnpm error 404 Not Found - GET https://registry.npmjs.org/nosuch - Not found\nnpm error 404  'nosuch@1' is not in this registry.",
             "the npm registry does not have nosuch@1",
         ),
-        ("npm error code ETARGET\nnpm error notarget No matching version found for left-pad@99.", "the npm registry does not have the version left-pad@99"),
-        ("npm error code ERESOLVE\nnpm error ERESOLVE unable to resolve dependency tree\nnpm error While resolving: app@1.0.0", "the dependencies in package.json contradict"),
+        (
+            "npm error code ETARGET\nnpm error notarget No matching version found for left-pad@99.",
+            "the npm registry does not have the version left-pad@99",
+        ),
+        (
+            "npm error code ERESOLVE\nnpm error ERESOLVE unable to resolve dependency tree\nnpm error While resolving: app@1.0.0",
+            "the dependencies in package.json contradict",
+        ),
         ("npm error code EAI_AGAIN", "the package index could not be reached"),
-        ("npm error code EUSAGE\nnpm error `npm ci` can only install packages when your package.json and package-lock.json are in sync", "package-lock.json does not fit"),
+        (
+            "npm error code EUSAGE\nnpm error `npm ci` can only install packages when your package.json and package-lock.json are in sync",
+            "package-lock.json does not fit",
+        ),
         ("/usr/bin/python3: No module named pip", "this machine's Python has no pip"),
         ("something else", "the dependencies could not be installed"),
         ("", "the dependencies could not be installed"),

@@ -130,7 +130,8 @@ impl Packer<'_> {
                 self.collect(&on_disk)?;
             } else if metadata.is_symlink() {
                 let target = fs::read_link(&on_disk).map_err(unreadable(&on_disk))?;
-                let target = target.to_str().ok_or_else(|| crate::EntryProblem::LinkTarget.of(path.as_bytes()))?.to_owned();
+                let target =
+                    target.to_str().ok_or_else(|| crate::EntryProblem::LinkTarget.of(path.as_bytes()))?.to_owned();
                 self.tree.add(&path, Node::Link { target })?;
             } else if metadata.is_file() {
                 self.size_bytes += metadata.len();

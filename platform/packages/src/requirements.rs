@@ -13,7 +13,17 @@ const FILES_MAX: usize = 16;
 pub(crate) const FILE_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Options that a line may begin with; none of them makes pip run code of a package.
-const OPTIONS: &[&str] = &["--index-url", "-i", "--extra-index-url", "--no-index", "--pre", "--prefer-binary", "--require-hashes", "--only-binary", "--trusted-host"];
+const OPTIONS: &[&str] = &[
+    "--index-url",
+    "-i",
+    "--extra-index-url",
+    "--no-index",
+    "--pre",
+    "--prefer-binary",
+    "--require-hashes",
+    "--only-binary",
+    "--trusted-host",
+];
 
 /// The requirement files of a package (the first and all it includes) with their content, and whether any asks for
 /// something.
@@ -50,7 +60,9 @@ pub(crate) fn text_of(root: &Path, name: &str) -> Result<String, PackageError> {
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_file() && metadata.len() <= FILE_MAX_BYTES => {}
         Ok(_) => return Err(problem(name, format!("is not a file of at most {FILE_MAX_BYTES} bytes"))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(problem(name, "is not in the package")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(problem(name, "is not in the package"));
+        }
         Err(error) => return Err(PackageError::io("read a file of the package")(error)),
     }
     let bytes = std::fs::read(&path).map_err(PackageError::io("read a file of the package"))?;
@@ -60,7 +72,8 @@ pub(crate) fn text_of(root: &Path, name: &str) -> Result<String, PackageError> {
 fn check_lines(name: &str, text: &str, asks: &mut bool, names: &mut Vec<String>) -> Result<(), PackageError> {
     let joined = text.trim_start_matches('\u{feff}').replace("\\\r\n", " ").replace("\\\n", " ");
     for line in joined.lines().map(without_comment).filter(|line| !line.is_empty()) {
-        let refuse = |why: &str| problem(name, format!("the line {:?} {why}", line.chars().take(120).collect::<String>()));
+        let refuse =
+            |why: &str| problem(name, format!("the line {:?} {why}", line.chars().take(120).collect::<String>()));
         let mut words = line.splitn(2, |one: char| one.is_whitespace() || one == '=');
         let (first, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default().trim());
         if let "-r" | "--requirement" | "-c" | "--constraint" = first {
@@ -74,7 +87,9 @@ fn check_lines(name: &str, text: &str, asks: &mut bool, names: &mut Vec<String>)
             }
         } else {
             if is_source(line) {
-                return Err(refuse("asks for source code; only wheels are installed, by name or from a URL that ends in .whl"));
+                return Err(refuse(
+                    "asks for source code; only wheels are installed, by name or from a URL that ends in .whl",
+                ));
             }
             *asks = true;
         }
@@ -84,7 +99,8 @@ fn check_lines(name: &str, text: &str, asks: &mut bool, names: &mut Vec<String>)
 
 /// A comment begins with `#` at the front or after white space.
 fn without_comment(line: &str) -> &str {
-    let end = line.match_indices('#').map(|(at, _)| at).find(|at| *at == 0 || line[..*at].ends_with(char::is_whitespace));
+    let end =
+        line.match_indices('#').map(|(at, _)| at).find(|at| *at == 0 || line[..*at].ends_with(char::is_whitespace));
     line[..end.unwrap_or(line.len())].trim()
 }
 
@@ -93,7 +109,10 @@ fn is_source(line: &str) -> bool {
     let line = line.split(" --").next().unwrap_or(line);
     let requirement = line.split(';').next().unwrap_or(line).trim();
     let location = requirement.split_once('@').map_or(requirement, |(_, location)| location.trim());
-    let is_location = location.contains("://") || requirement.starts_with(['.', '/', '~']) || requirement.contains(['/', '\\']) || location.starts_with("file:");
+    let is_location = location.contains("://")
+        || requirement.starts_with(['.', '/', '~'])
+        || requirement.contains(['/', '\\'])
+        || location.starts_with("file:");
     let path = location.split(['#', '?']).next().unwrap_or(location);
     let is_remote_wheel = location.starts_with("https://") && path.ends_with(".whl");
     let is_archive = [".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar"].iter().any(|end| path.ends_with(end));
@@ -113,12 +132,24 @@ mod tests {
     #[test]
     fn accepts_names_wheels_and_harmless_options() {
         for line in [
-            "requests", "requests==2.32.0", "requests[socks]>=2,<3 ; python_version >= '3.9'", "a==1 --hash=sha256:abc", "a==1 \\\n  --hash=sha256:abc",
-            "pkg @ https://example.org/pkg-1-py3-none-any.whl#sha256=ab", "https://example.org/pkg-1-py3-none-any.whl",
+            "requests",
+            "requests==2.32.0",
+            "requests[socks]>=2,<3 ; python_version >= '3.9'",
+            "a==1 --hash=sha256:abc",
+            "a==1 \\\n  --hash=sha256:abc",
+            "pkg @ https://example.org/pkg-1-py3-none-any.whl#sha256=ab",
+            "https://example.org/pkg-1-py3-none-any.whl",
         ] {
             assert!(check(line).unwrap().0, "{line}");
         }
-        for line in ["", "# nothing", "   # nothing", "--index-url https://example.org/simple", "-i https://example.org", "--extra-index-url=https://e.org"] {
+        for line in [
+            "",
+            "# nothing",
+            "   # nothing",
+            "--index-url https://example.org/simple",
+            "-i https://example.org",
+            "--extra-index-url=https://e.org",
+        ] {
             assert!(!check(line).unwrap().0, "{line}");
         }
         assert_eq!(check("-r more.txt\n-c sub/limits.txt").unwrap().1, ["more.txt", "sub/limits.txt"]);
@@ -127,9 +158,27 @@ mod tests {
     #[test]
     fn refuses_what_would_run_code_or_reach_outside() {
         for line in [
-            "-e .", "--editable=.", ".", "./local", "../local", "/abs", "local/dir", "git+https://example.org/a.git", "a @ git+https://example.org/a.git",
-            "a @ file:///tmp/a", "a.tar.gz", "https://example.org/a.tar.gz", "a @ https://example.org/a.zip", "--no-binary :all:", "--no-binary=:all:",
-            "--find-links x", "-r ../outside.txt", "-r /etc/passwd", "--config-settings x", "http://example.org/a-1-py3-none-any.whl", "-rmore.txt",
+            "-e .",
+            "--editable=.",
+            ".",
+            "./local",
+            "../local",
+            "/abs",
+            "local/dir",
+            "git+https://example.org/a.git",
+            "a @ git+https://example.org/a.git",
+            "a @ file:///tmp/a",
+            "a.tar.gz",
+            "https://example.org/a.tar.gz",
+            "a @ https://example.org/a.zip",
+            "--no-binary :all:",
+            "--no-binary=:all:",
+            "--find-links x",
+            "-r ../outside.txt",
+            "-r /etc/passwd",
+            "--config-settings x",
+            "http://example.org/a-1-py3-none-any.whl",
+            "-rmore.txt",
         ] {
             let error = check(line).expect_err(line);
             assert_eq!(error.origin(), raas_core::Origin::Caller);

@@ -48,7 +48,8 @@ pub(crate) fn path_of(name: &[u8]) -> Result<Option<String>, PackageError> {
     if text.starts_with('/') {
         return refuse(EntryProblem::Absolute);
     }
-    let components: Vec<&str> = text.split('/').filter(|component| !component.is_empty() && *component != ".").collect();
+    let components: Vec<&str> =
+        text.split('/').filter(|component| !component.is_empty() && *component != ".").collect();
     if components.contains(&"..") {
         return refuse(EntryProblem::ParentFolder);
     }
@@ -125,7 +126,8 @@ impl Tree {
             return Err(PackageError::NoManifest);
         }
         let nodes = std::mem::take(&mut self.nodes);
-        self.nodes = nodes.into_iter().filter_map(|(path, node)| Some((path.strip_prefix(&inside)?.to_owned(), node))).collect();
+        self.nodes =
+            nodes.into_iter().filter_map(|(path, node)| Some((path.strip_prefix(&inside)?.to_owned(), node))).collect();
         Ok(Some(wrapper))
     }
 
@@ -190,10 +192,13 @@ impl Tree {
             hasher.update(&(path.len() as u64).to_le_bytes()).update(path.as_bytes());
             match node {
                 Node::Folder => hasher.update(b"d"),
-                Node::File { executable, size_bytes, content } => {
-                    hasher.update(if *executable { b"x" } else { b"f" }).update(&size_bytes.to_le_bytes()).update(content)
+                Node::File { executable, size_bytes, content } => hasher
+                    .update(if *executable { b"x" } else { b"f" })
+                    .update(&size_bytes.to_le_bytes())
+                    .update(content),
+                Node::Link { target } => {
+                    hasher.update(b"l").update(&(target.len() as u64).to_le_bytes()).update(target.as_bytes())
                 }
-                Node::Link { target } => hasher.update(b"l").update(&(target.len() as u64).to_le_bytes()).update(target.as_bytes()),
             };
         }
         *hasher.finalize().as_bytes()

@@ -80,11 +80,21 @@ impl Writer<'_> {
     }
 
     fn make_folder(&self, path: &Path) -> Result<(), PackageError> {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(PackageError::io("create a folder of the package"))
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(PackageError::io("create a folder of the package"))
     }
 
     /// Writes a file; `size_bytes` is what the archive announces, where it does, and must be what comes.
-    fn file(&mut self, name: &[u8], executable: bool, size_bytes: u64, content: &mut dyn Read) -> Result<(), PackageError> {
+    fn file(
+        &mut self,
+        name: &[u8],
+        executable: bool,
+        size_bytes: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), PackageError> {
         if size_bytes > self.limits.unpacked_max_bytes {
             return Err(PackageError::TooLarge { limit_bytes: self.limits.unpacked_max_bytes });
         }
@@ -103,10 +113,13 @@ impl Writer<'_> {
             .map_err(PackageError::io("create a file of the package"))?;
         let (written, digest) = self.copy(content, &mut file)?;
         if written != size_bytes {
-            return Err(PackageError::damaged(format!("the entry {path:?} announces {size_bytes} bytes and has {written}")));
+            return Err(PackageError::damaged(format!(
+                "the entry {path:?} announces {size_bytes} bytes and has {written}"
+            )));
         }
         // The mode above went through the process's mask.
-        file.set_permissions(fs::Permissions::from_mode(mode)).map_err(PackageError::io("set the mode of a file of the package"))?;
+        file.set_permissions(fs::Permissions::from_mode(mode))
+            .map_err(PackageError::io("set the mode of a file of the package"))?;
         self.tree.describe(&path, Node::File { executable, size_bytes: written, content: digest });
         Ok(())
     }
@@ -148,7 +161,8 @@ impl Writer<'_> {
             return Err(refuse());
         };
         let (executable, size_bytes) = (*executable, *size_bytes);
-        let mut content = fs::File::open(self.destination.join(&earlier)).map_err(PackageError::io("read a file of the package"))?;
+        let mut content =
+            fs::File::open(self.destination.join(&earlier)).map_err(PackageError::io("read a file of the package"))?;
         self.file(name, executable, size_bytes, &mut content)
     }
 
@@ -167,7 +181,8 @@ impl Writer<'_> {
                     if let Some(folder) = on_disk.parent() {
                         self.make_folder(folder)?;
                     }
-                    std::os::unix::fs::symlink(target, &on_disk).map_err(PackageError::io("create a link of the package"))?;
+                    std::os::unix::fs::symlink(target, &on_disk)
+                        .map_err(PackageError::io("create a link of the package"))?;
                 }
                 Node::File { .. } => files += 1,
                 Node::Folder => set_folder_mode(&on_disk)?,
@@ -181,7 +196,8 @@ impl Writer<'_> {
 }
 
 fn set_folder_mode(path: &Path) -> Result<(), PackageError> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(PackageError::io("set the mode of a folder of the package"))
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .map_err(PackageError::io("set the mode of a folder of the package"))
 }
 
 fn set_normal_time(path: &Path) -> Result<(), PackageError> {

@@ -29,7 +29,14 @@ impl Tar {
         self.entry_with(name, kind, target, content, |_| {})
     }
 
-    fn entry_with(mut self, name: &[u8], kind: EntryType, target: &[u8], content: &[u8], change: impl FnOnce(&mut tar::Header)) -> Self {
+    fn entry_with(
+        mut self,
+        name: &[u8],
+        kind: EntryType,
+        target: &[u8],
+        content: &[u8],
+        change: impl FnOnce(&mut tar::Header),
+    ) -> Self {
         let mut header = tar::Header::new_gnu();
         header.as_old_mut().name[..name.len()].copy_from_slice(name);
         header.as_old_mut().linkname[..target.len()].copy_from_slice(target);
@@ -59,7 +66,8 @@ fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
-        let length = (1..).map(|digits| rest + digits).find(|length| length.to_string().len() + rest == *length).unwrap();
+        let length =
+            (1..).map(|digits| rest + digits).find(|length| length.to_string().len() + rest == *length).unwrap();
         body.extend_from_slice(format!("{length} {key}=").as_bytes());
         body.extend_from_slice(value);
         body.push(b'\n');
@@ -74,7 +82,11 @@ fn refused(what: &str, archive: &[u8]) -> PackageError {
     let store = PackageStore::open_with_limits(folder.path().join("packages"), LIMITS).unwrap();
     let error = store.add(archive).expect_err(what);
     assert_eq!(error.origin(), Origin::Caller, "{what}: {error}");
-    assert_eq!(std::fs::read_dir(folder.path().join("packages")).unwrap().count(), 0, "{what}: something is left behind");
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("packages")).unwrap().count(),
+        0,
+        "{what}: something is left behind"
+    );
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{what}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "{what}: something was written outside");
     error
@@ -102,20 +114,52 @@ fn tar_names_and_kinds() {
         ("duplicate manifest", Tar::new().file(b"raas.toml"), EntryProblem::Duplicate),
         ("file then folder", Tar::new().file(b"a").file(b"a/b"), EntryProblem::FileAndFolder),
         ("folder then file", Tar::new().file(b"a/b").file(b"a"), EntryProblem::FileAndFolder),
-        ("named folder then file", Tar::new().entry(b"a/", EntryType::Directory, b"", b"").file(b"a"), EntryProblem::FileAndFolder),
+        (
+            "named folder then file",
+            Tar::new().entry(b"a/", EntryType::Directory, b"", b"").file(b"a"),
+            EntryProblem::FileAndFolder,
+        ),
         ("device", Tar::new().entry(b"null", EntryType::Char, b"", b""), EntryProblem::SpecialFile),
         ("block device", Tar::new().entry(b"sda", EntryType::Block, b"", b""), EntryProblem::SpecialFile),
         ("pipe", Tar::new().entry(b"pipe", EntryType::Fifo, b"", b""), EntryProblem::SpecialFile),
         ("sparse", Tar::new().entry(b"sparse", EntryType::GNUSparse, b"", b""), EntryProblem::Sparse),
         ("reserved", Tar::new().file(b".raas/x"), EntryProblem::Reserved),
         ("reserved name", Tar::new().file(b".raas"), EntryProblem::Reserved),
-        ("long gnu name", Tar::new().entry(b"L", EntryType::GNULongName, b"", &[b'n'; 256]).file(b"n"), EntryProblem::NameTooLong),
-        ("gnu name with NUL", Tar::new().entry(b"L", EntryType::GNULongName, b"", b"a\0b\0").file(b"n"), EntryProblem::Nul),
-        ("gnu absolute name", Tar::new().entry(b"L", EntryType::GNULongName, b"", b"/etc/passwd\0").file(b"n"), EntryProblem::Absolute),
-        ("pax parent", Tar::new().entry(b"x", EntryType::XHeader, b"", &pax(&[("path", b"../outside/x")])).file(b"n"), EntryProblem::ParentFolder),
-        ("pax NUL", Tar::new().entry(b"x", EntryType::XHeader, b"", &pax(&[("path", b"a\0b")])).file(b"n"), EntryProblem::Nul),
-        ("pax sparse", Tar::new().entry(b"x", EntryType::XHeader, b"", &pax(&[("GNU.sparse.major", b"1")])).file(b"n"), EntryProblem::Sparse),
-        ("pax link", Tar::new().entry(b"x", EntryType::XHeader, b"", &pax(&[("linkpath", b"/etc")])).link("n", "a"), EntryProblem::LinkOutside),
+        (
+            "long gnu name",
+            Tar::new().entry(b"L", EntryType::GNULongName, b"", &[b'n'; 256]).file(b"n"),
+            EntryProblem::NameTooLong,
+        ),
+        (
+            "gnu name with NUL",
+            Tar::new().entry(b"L", EntryType::GNULongName, b"", b"a\0b\0").file(b"n"),
+            EntryProblem::Nul,
+        ),
+        (
+            "gnu absolute name",
+            Tar::new().entry(b"L", EntryType::GNULongName, b"", b"/etc/passwd\0").file(b"n"),
+            EntryProblem::Absolute,
+        ),
+        (
+            "pax parent",
+            Tar::new().entry(b"x", EntryType::XHeader, b"", &pax(&[("path", b"../outside/x")])).file(b"n"),
+            EntryProblem::ParentFolder,
+        ),
+        (
+            "pax NUL",
+            Tar::new().entry(b"x", EntryType::XHeader, b"", &pax(&[("path", b"a\0b")])).file(b"n"),
+            EntryProblem::Nul,
+        ),
+        (
+            "pax sparse",
+            Tar::new().entry(b"x", EntryType::XHeader, b"", &pax(&[("GNU.sparse.major", b"1")])).file(b"n"),
+            EntryProblem::Sparse,
+        ),
+        (
+            "pax link",
+            Tar::new().entry(b"x", EntryType::XHeader, b"", &pax(&[("linkpath", b"/etc")])).link("n", "a"),
+            EntryProblem::LinkOutside,
+        ),
     ];
     for (what, tar, expected) in cases {
         assert_eq!(problem(what, &tar.bytes()), expected, "{what}");
@@ -129,7 +173,11 @@ fn tar_links() {
         ("above", Tar::new().link("l", "../outside"), EntryProblem::LinkOutside),
         ("above from below", Tar::new().link("a/l", "../../outside"), EntryProblem::LinkOutside),
         ("out and in again", Tar::new().link("l", "a/../../packages"), EntryProblem::LinkOutside),
-        ("through a link", Tar::new().link("a/b/up", "..").link("l", "a/b/up/../../outside"), EntryProblem::LinkOutside),
+        (
+            "through a link",
+            Tar::new().link("a/b/up", "..").link("l", "a/b/up/../../outside"),
+            EntryProblem::LinkOutside,
+        ),
         ("chain", Tar::new().link("a", "b/c").link("b", "d").link("d/c", "../.."), EntryProblem::LinkOutside),
         ("to itself", Tar::new().link("l", "l"), EntryProblem::LinkLoop),
         ("in a circle", Tar::new().link("a", "b").link("b", "a"), EntryProblem::LinkLoop),
@@ -140,10 +188,22 @@ fn tar_links() {
         ("link over a file", Tar::new().file(b"l").link("l", "a"), EntryProblem::Duplicate),
         ("file over a link", Tar::new().link("l", "a").file(b"l"), EntryProblem::Duplicate),
         ("link over a folder", Tar::new().file(b"l/x").link("l", "a"), EntryProblem::FileAndFolder),
-        ("hard link outside", Tar::new().entry(b"h", EntryType::Link, b"/etc/passwd", b""), EntryProblem::HardLinkTarget),
-        ("hard link above", Tar::new().entry(b"h", EntryType::Link, b"../outside/x", b""), EntryProblem::HardLinkTarget),
+        (
+            "hard link outside",
+            Tar::new().entry(b"h", EntryType::Link, b"/etc/passwd", b""),
+            EntryProblem::HardLinkTarget,
+        ),
+        (
+            "hard link above",
+            Tar::new().entry(b"h", EntryType::Link, b"../outside/x", b""),
+            EntryProblem::HardLinkTarget,
+        ),
         ("hard link to nothing", Tar::new().entry(b"h", EntryType::Link, b"none", b""), EntryProblem::HardLinkTarget),
-        ("hard link to a link", Tar::new().link("l", "a").entry(b"h", EntryType::Link, b"l", b""), EntryProblem::HardLinkTarget),
+        (
+            "hard link to a link",
+            Tar::new().link("l", "a").entry(b"h", EntryType::Link, b"l", b""),
+            EntryProblem::HardLinkTarget,
+        ),
     ];
     for (what, tar, expected) in cases {
         assert_eq!(problem(what, &tar.bytes()), expected, "{what}");
@@ -159,7 +219,10 @@ fn sizes_and_counts() {
     assert!(matches!(refused("folders count", &folders.bytes()), PackageError::TooManyEntries { limit: 100 }));
 
     let zeros = vec![0; 2 << 20];
-    assert!(matches!(refused("one large", &Tar::new().entry(b"z", EntryType::Regular, b"", &zeros).bytes()), PackageError::TooLarge { .. }));
+    assert!(matches!(
+        refused("one large", &Tar::new().entry(b"z", EntryType::Regular, b"", &zeros).bytes()),
+        PackageError::TooLarge { .. }
+    ));
     let half = &zeros[..600 << 10];
     let two = Tar::new().entry(b"a", EntryType::Regular, b"", half).entry(b"b", EntryType::Regular, b"", half);
     assert!(matches!(refused("large together", &two.bytes()), PackageError::TooLarge { .. }));
@@ -197,7 +260,8 @@ fn the_manifest_must_be_at_the_top() {
         let empty = Tar(tar::Builder::new(Vec::new()));
         names.iter().fold(empty, |tar, name| tar.file(name.as_bytes())).bytes()
     };
-    for names in [&["main.py"][..], &["a/b/raas.toml"], &["a/raas.toml", "b/x"], &["a/raas.toml", "x"], &["a/main.py"]] {
+    for names in [&["main.py"][..], &["a/b/raas.toml"], &["a/raas.toml", "b/x"], &["a/raas.toml", "x"], &["a/main.py"]]
+    {
         assert!(matches!(refused("no manifest", &tar(names)), PackageError::NoManifest), "{names:?}");
     }
     let linked = Tar(tar::Builder::new(Vec::new())).file(b"x").link("raas.toml", "x").bytes();
@@ -212,10 +276,12 @@ fn the_manifest_must_be_at_the_top() {
 fn bits_and_owners_are_not_taken_over() {
     let folder = tempfile::tempdir().unwrap();
     let store = PackageStore::open(folder.path()).unwrap();
-    let set = |mode: u32| move |header: &mut tar::Header| {
-        header.set_mode(mode);
-        header.set_uid(12_345);
-        header.set_mtime(99);
+    let set = |mode: u32| {
+        move |header: &mut tar::Header| {
+            header.set_mode(mode);
+            header.set_uid(12_345);
+            header.set_mtime(99);
+        }
     };
     let tar = Tar::new()
         .entry_with(b"setuid", EntryType::Regular, b"", b"x", set(0o6777))
@@ -272,7 +338,10 @@ fn zip_names_and_kinds() {
     ] {
         assert_eq!(problem(what, &zip_of(&[MANIFEST, entry])), expected, "{what}");
     }
-    assert_eq!(problem("below a link", &zip_of(&[MANIFEST, ("l", 0o120_777, b"../outside"), ("l/x", FILE, b"x")])), EntryProblem::BelowLink);
+    assert_eq!(
+        problem("below a link", &zip_of(&[MANIFEST, ("l", 0o120_777, b"../outside"), ("l/x", FILE, b"x")])),
+        EntryProblem::BelowLink
+    );
 }
 
 #[test]
@@ -291,7 +360,10 @@ fn zip_sizes_duplicates_and_damage() {
     let mut twice = zip_of(&[MANIFEST, ("aa", FILE, b"x"), ("bb", FILE, b"y")]);
     let places: Vec<_> = (0..twice.len() - 1).filter(|at| &twice[*at..*at + 2] == b"bb").collect();
     places.iter().for_each(|at| twice[*at..*at + 2].copy_from_slice(b"aa"));
-    assert!(matches!(refused("twice", &twice), PackageError::Damaged { .. } | PackageError::Entry { problem: EntryProblem::Duplicate, .. }));
+    assert!(matches!(
+        refused("twice", &twice),
+        PackageError::Damaged { .. } | PackageError::Entry { problem: EntryProblem::Duplicate, .. }
+    ));
 
     let mut encrypted = zip_of(&[MANIFEST, ("e", FILE, b"x")]);
     for (sign, flags) in [(b"PK\x01\x02", 8), (b"PK\x03\x04", 6)] {

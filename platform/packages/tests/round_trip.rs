@@ -19,7 +19,8 @@ fn write_tree(folder: &Path, content: &Content) {
         match node {
             Ok((executable, bytes)) => {
                 fs::write(&path, bytes).unwrap();
-                fs::set_permissions(&path, fs::Permissions::from_mode(if *executable { 0o700 } else { 0o600 })).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(if *executable { 0o700 } else { 0o600 }))
+                    .unwrap();
             }
             Err(target) => std::os::unix::fs::symlink(target, &path).unwrap(),
         }
@@ -58,7 +59,9 @@ fn content(files: &[(&str, &[u8])]) -> Content {
 
 fn as_zip(content: &Content, wrapper: &str) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let options = |executable: bool| zip::write::SimpleFileOptions::default().unix_permissions(if executable { 0o755 } else { 0o644 });
+    let options = |executable: bool| {
+        zip::write::SimpleFileOptions::default().unix_permissions(if executable { 0o755 } else { 0o644 })
+    };
     for (path, node) in content {
         match node {
             Ok((executable, bytes)) => {
@@ -136,8 +139,12 @@ fn digest_follows_content_only() {
     let mut linked = base.clone();
     linked.insert("main.py".to_owned(), Err("raas.toml".to_owned()));
     for other in [
-        content(&[("raas.toml", b"a"), ("main.py", b"c")]), content(&[("raas.toml", b"a"), ("main.p", b"b")]), content(&[("raas.toml", b"a")]),
-        content(&[("raas.toml", b"a"), ("main.py", b"b"), ("x", b"")]), executable, linked,
+        content(&[("raas.toml", b"a"), ("main.py", b"c")]),
+        content(&[("raas.toml", b"a"), ("main.p", b"b")]),
+        content(&[("raas.toml", b"a")]),
+        content(&[("raas.toml", b"a"), ("main.py", b"b"), ("x", b"")]),
+        executable,
+        linked,
     ] {
         digests.push(store.add(&packed(&other).archive).unwrap().digest);
     }
@@ -184,15 +191,29 @@ fn opening_removes_what_was_left_unfinished() {
 #[test]
 fn packing_leaves_out_what_is_not_wanted() {
     let files = [
-        "raas.toml", "main.py", "main.pyc", "__pycache__/x", "lib/__pycache__/x", ".git/config", "node_modules/a/index.js", "sub/node_modules/b",
-        ".venv/bin/python", "notes.txt", "data/keep.csv", "data/drop.csv", ".env",
+        "raas.toml",
+        "main.py",
+        "main.pyc",
+        "__pycache__/x",
+        "lib/__pycache__/x",
+        ".git/config",
+        "node_modules/a/index.js",
+        "sub/node_modules/b",
+        ".venv/bin/python",
+        "notes.txt",
+        "data/keep.csv",
+        "data/drop.csv",
+        ".env",
     ];
     let mut tree: Content = files.iter().map(|path| ((*path).to_owned(), Ok((false, b"x".to_vec())))).collect();
     tree.insert(".raasignore".to_owned(), Ok((false, b"*.txt\n/data/*\n!/data/keep.csv\n!node_modules/\n".to_vec())));
     let folder = tempfile::tempdir().unwrap();
     let package = PackageStore::open(folder.path()).unwrap().add(&packed(&tree).archive).unwrap();
     let kept: Vec<_> = read_tree(&package.root).into_keys().collect();
-    assert_eq!(kept, [".env", "data/keep.csv", "main.py", "node_modules/a/index.js", "raas.toml", "sub/node_modules/b"]);
+    assert_eq!(
+        kept,
+        [".env", "data/keep.csv", "main.py", "node_modules/a/index.js", "raas.toml", "sub/node_modules/b"]
+    );
 }
 
 #[test]

@@ -64,7 +64,11 @@ impl App {
             .into_iter()
             .map(|function| {
                 let id = function.id;
-                self.definition(function, versions.remove(&id).unwrap_or_default(), aliases.remove(&id).unwrap_or_default())
+                self.definition(
+                    function,
+                    versions.remove(&id).unwrap_or_default(),
+                    aliases.remove(&id).unwrap_or_default(),
+                )
             })
             .collect();
         self.routing.set_functions(definitions);
@@ -149,7 +153,12 @@ impl App {
         }));
     }
 
-    fn definition(&self, function: FunctionRow, versions: Vec<VersionRow>, aliases: Vec<AliasRow>) -> FunctionDefinition {
+    fn definition(
+        &self,
+        function: FunctionRow,
+        versions: Vec<VersionRow>,
+        aliases: Vec<AliasRow>,
+    ) -> FunctionDefinition {
         let versions = versions
             .into_iter()
             .filter_map(|row| {
@@ -168,6 +177,12 @@ impl App {
                 (row.name, AliasRoute { targets })
             })
             .collect::<BTreeMap<_, _>>();
-        FunctionDefinition { id: function.id, tenant: function.tenant, name: function.name.to_string(), versions, aliases }
+        FunctionDefinition {
+            id: function.id,
+            tenant: function.tenant,
+            name: function.name.to_string(),
+            versions,
+            aliases,
+        }
     }
 }

@@ -112,8 +112,12 @@ async fn answer(app: &Arc<App>, claimed: ClaimedInvocation) {
     }
     match app.store.invocation_finish(id, fence, &outcome, app.clock.now()).await {
         Ok(true) => {}
-        Ok(false) => tracing::info!(invocation.id = %id, "a late asynchronous answer is left out: another run has the lease"),
-        Err(error) => tracing::warn!(error = %error, invocation.id = %id, "an asynchronous answer could not be kept; it will be run again"),
+        Ok(false) => {
+            tracing::info!(invocation.id = %id, "a late asynchronous answer is left out: another run has the lease")
+        }
+        Err(error) => {
+            tracing::warn!(error = %error, invocation.id = %id, "an asynchronous answer could not be kept; it will be run again")
+        }
     }
 }
 
@@ -126,7 +130,10 @@ async fn run_one(app: &Arc<App>, claimed: ClaimedInvocation) -> InvocationOutcom
         error: String::from_utf8(problem.to_json()).ok(),
     };
     if claimed.attempt > ATTEMPTS_MAX {
-        return failed(&Problem::unavailable("abandoned", format!("the platform stopped during each of {ATTEMPTS_MAX} runs of this invocation")));
+        return failed(&Problem::unavailable(
+            "abandoned",
+            format!("the platform stopped during each of {ATTEMPTS_MAX} runs of this invocation"),
+        ));
     }
     let route = app.routing.load().functions().find(|function| function.id == invocation.function).cloned();
     let found = route.and_then(|function| {
@@ -134,7 +141,10 @@ async fn run_one(app: &Arc<App>, claimed: ClaimedInvocation) -> InvocationOutcom
         Some((function, version))
     });
     let Some((function, version)) = found else {
-        return failed(&Problem::not_found("function any more behind this invocation", &invocation.function.to_string()));
+        return failed(&Problem::not_found(
+            "function any more behind this invocation",
+            &invocation.function.to_string(),
+        ));
     };
     let event = Bytes::from(invocation.event);
     let canonical = match CanonicalEvent::parse(&event) {

@@ -42,6 +42,11 @@ impl CallDurations {
 
     /// Shows the histograms in `registry`.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register_with_unit("call_duration", "From a call's arrival to its answer", Unit::Seconds, self.family.clone());
+        registry.register_with_unit(
+            "call_duration",
+            "From a call's arrival to its answer",
+            Unit::Seconds,
+            self.family.clone(),
+        );
     }
 }

@@ -211,16 +211,19 @@ impl Invoker {
                     }
                     let invoker = Arc::clone(self);
                     let flight = async move {
-                        let (execution, answer) = invoker.execute_and_meter(call, Some(key), CacheOutcome::Miss { stored: false }).await;
+                        let (execution, answer) =
+                            invoker.execute_and_meter(call, Some(key), CacheOutcome::Miss { stored: false }).await;
                         leader.land(execution);
                         answer
                     };
                     return RunToEnd::new(flight, &self.detached).await;
                 }
                 Joined::Follower(follower) => {
-                    let limit = queue_wait(&call.version) + Duration::from_secs(u64::from(call.version.manifest.timeout_s));
-                    let landed =
-                        tokio::time::timeout(limit, follower.outcome()).await.map_err(|_| InvokeError::FollowTimeout)?;
+                    let limit =
+                        queue_wait(&call.version) + Duration::from_secs(u64::from(call.version.manifest.timeout_s));
+                    let landed = tokio::time::timeout(limit, follower.outcome())
+                        .await
+                        .map_err(|_| InvokeError::FollowTimeout)?;
                     if let Some(execution) = landed {
                         return self.answer_from_flight(&call, &execution);
                     }
@@ -229,7 +232,12 @@ impl Invoker {
         }
     }
 
-    async fn compute(self: &Arc<Self>, call: Call, key: Option<ResultKey>, cache: CacheOutcome) -> Result<Answer, InvokeError> {
+    async fn compute(
+        self: &Arc<Self>,
+        call: Call,
+        key: Option<ResultKey>,
+        cache: CacheOutcome,
+    ) -> Result<Answer, InvokeError> {
         let invoker = Arc::clone(self);
         let execution = async move { invoker.execute_and_meter(call, key, cache).await.1 };
         // The caller may leave: the work it began is finished, kept and metered all the same.
@@ -309,7 +317,8 @@ impl Invoker {
         let trace_context = call.trace.to_text();
         let mut times = Times::default();
         let mut cold_start = false;
-        let mut outcome = Err(CallError::Sandbox { began: false, detail: "every instance was gone before the call".into() });
+        let mut outcome =
+            Err(CallError::Sandbox { began: false, detail: "every instance was gone before the call".into() });
         for _ in 0..HAND_OVERS_MAX {
             let lease = match pool.acquire(deadline).await {
                 Ok(lease) => lease,
@@ -355,7 +364,11 @@ impl Invoker {
             if body.len() > limits::BODY_MAX_BYTES {
                 return Err(CallError::Raised(raas_contract::FunctionError {
                     kind: "ResponseTooLarge".into(),
-                    message: format!("the result has {} bytes; at most {} are allowed", body.len(), limits::BODY_MAX_BYTES),
+                    message: format!(
+                        "the result has {} bytes; at most {} are allowed",
+                        body.len(),
+                        limits::BODY_MAX_BYTES
+                    ),
                     stack: String::new(),
                 }));
             }

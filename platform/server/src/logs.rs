@@ -59,7 +59,12 @@ enum Item {
 }
 
 /// Makes the two ends.
-pub fn log_service(store: Arc<Store>, queue_lines: u32, keep: Duration, clock: Arc<dyn Clock>) -> (LogWriter, LogService) {
+pub fn log_service(
+    store: Arc<Store>,
+    queue_lines: u32,
+    keep: Duration,
+    clock: Arc<dyn Clock>,
+) -> (LogWriter, LogService) {
     let (sender, receiver) = mpsc::channel(queue_lines as usize);
     let (followers, _) = broadcast::channel(FOLLOW_BACKLOG_LINES);
     let writer = LogWriter { queue: sender, followers, dropped: Arc::default(), clock: Arc::clone(&clock) };
@@ -243,4 +248,3 @@ impl LogSink for InstanceLogs {
         });
     }
 }
-

@@ -40,7 +40,10 @@ impl Metering {
     /// # Errors
     /// The journal's files cannot be read or made.
     pub fn open(folder: &Path, settings: &MeteringSettings, store: Arc<Store>) -> Result<Self, JournalError> {
-        let options = JournalOptions { segment_records: u64::from(settings.segment_events), max_segments: settings.segments_max as usize };
+        let options = JournalOptions {
+            segment_records: u64::from(settings.segment_events),
+            max_segments: settings.segments_max as usize,
+        };
         let (journal, recovered) = Journal::open(folder, options)?;
         if recovered.damaged > 0 {
             tracing::error!(events = recovered.damaged, "usage events of an earlier run are damaged and lost");

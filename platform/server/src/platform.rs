@@ -87,20 +87,23 @@ pub fn prepare(settings: Settings) -> anyhow::Result<Prepared> {
     std::fs::create_dir_all(&data).with_context(|| format!("the data folder {} cannot be made", data.display()))?;
     // Absolute from here on: the spawner has another working directory.
     let data = data.canonicalize().with_context(|| format!("the data folder {} cannot be used", data.display()))?;
-    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).context("the data folder cannot be made private")?;
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700))
+        .context("the data folder cannot be made private")?;
     let folders = Folders { data };
     for folder in [folders.packages(), folders.images(), folders.journal(), folders.run()] {
         std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     }
     let runtime_dir = runtimes::install(&folders.runtimes()).context("the runtimes' files cannot be written")?;
-    let spawner = start_spawner(SpawnerOptions { run_dir: folders.run(), runtime_dir }).context("the spawner cannot be started")?;
+    let spawner = start_spawner(SpawnerOptions { run_dir: folders.run(), runtime_dir })
+        .context("the spawner cannot be started")?;
     Ok(Prepared { settings, folders, spawner })
 }
 
 /// Takes as many file descriptors as it may: a connection, an instance and a sandbox's connection cost one or more each.
 fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(error = %error, "the limit on open files could not be raised");
     }
@@ -135,9 +138,11 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
         "" => format!("sqlite:{}", folders.database().display()),
         url => url.to_owned(),
     };
-    let store = Arc::new(Store::open(&database, StoreOptions::default()).await.context("the database cannot be opened")?);
+    let store =
+        Arc::new(Store::open(&database, StoreOptions::default()).await.context("the database cannot be opened")?);
     let metering = Arc::new(
-        Metering::open(&folders.journal(), &settings.metering, Arc::clone(&store)).context("the metering journal cannot be opened")?,
+        Metering::open(&folders.journal(), &settings.metering, Arc::clone(&store))
+            .context("the metering journal cannot be opened")?,
     );
     let keep_logs = Duration::from_secs(u64::from(settings.logs.keep_days) * 86_400);
     let (logs, log_task) = log_service(Arc::clone(&store), settings.logs.queue_lines, keep_logs, Arc::clone(&clock));
@@ -145,14 +150,19 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     let options = SpawnerOptions { run_dir: folders.run(), runtime_dir: runtimes::installed(&folders.runtimes()) };
     let spawner = spawner.connect().context("the spawner does not answer")?;
     let warnings = spawner.warnings().to_vec();
-    let spawner = SpawnerHandle::new(spawner, Arc::new(move || start_spawner(options.clone())), Egress::new(settings.egress.options()));
+    let spawner = SpawnerHandle::new(
+        spawner,
+        Arc::new(move || start_spawner(options.clone())),
+        Egress::new(settings.egress.options()),
+    );
     let warm_pool = Arc::new(WarmPool::new(settings.pool.python3, settings.pool.node));
     let limits = LaunchLimits {
         instances_max: settings.instances.max,
         boot_timeout_s: settings.instances.boot_timeout_s,
         init_timeout_s: settings.instances.init_timeout_s,
     };
-    let launcher = Launcher::new(Arc::clone(&spawner), Arc::clone(&warm_pool), limits, logs.clone(), Arc::clone(&clock));
+    let launcher =
+        Launcher::new(Arc::clone(&spawner), Arc::clone(&warm_pool), limits, logs.clone(), Arc::clone(&clock));
     let scheduler = Scheduler::new(Arc::clone(&launcher));
     let (traces, trace_task) =
         trace_service(&settings.telemetry.otlp_endpoint).context("telemetry.otlp_endpoint cannot be used")?;
@@ -160,7 +170,8 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
         capacity_bytes: u64::from(settings.results.memory_mb) << 20,
         entry_max_bytes: (settings.results.entry_max_kb as usize) << 10,
     });
-    let invoker = Arc::new(Invoker::new(results, Arc::clone(&scheduler), Arc::clone(&metering), traces, Arc::clone(&clock)));
+    let invoker =
+        Arc::new(Invoker::new(results, Arc::clone(&scheduler), Arc::clone(&metering), traces, Arc::clone(&clock)));
     let stopping = CancellationToken::new();
     let app = Arc::new(App {
         routing: Routing::new(Arc::clone(&scheduler)),
@@ -176,7 +187,8 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
         stop: stopping.clone(),
         changing: tokio::sync::Mutex::new(()),
     });
-    let recovered = metering.drain().await.context("usage events of an earlier run cannot be written to the database")?;
+    let recovered =
+        metering.drain().await.context("usage events of an earlier run cannot be written to the database")?;
     if recovered > 0 {
         tracing::info!(events = recovered, "usage events of an earlier run are in the database now");
     }
@@ -198,7 +210,11 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
         let (metering, ended) = (Arc::clone(&metering), ended.clone());
         async move { metering.run(ended).await }
     });
-    background.spawn(crate::async_invocations::run(Arc::clone(&app), settings.requests.async_workers, stopping.clone()));
+    background.spawn(crate::async_invocations::run(
+        Arc::clone(&app),
+        settings.requests.async_workers,
+        stopping.clone(),
+    ));
     background.close();
 
     started(Started { url: format!("http://{address}"), admin_key, admin_key_file: folders.admin_key(), warnings });
@@ -266,7 +282,8 @@ async fn ensure_administrator(store: &Store, folders: &Folders, clock: &dyn Cloc
     if active.iter().any(|key| Some(&key.hash) == kept.as_ref()) || (kept.is_none() && !active.is_empty()) {
         return Ok(None);
     }
-    let fresh = FreshKey::generate().map_err(|error| anyhow::anyhow!("no randomness for the administrator's key: {error}"))?;
+    let fresh =
+        FreshKey::generate().map_err(|error| anyhow::anyhow!("no randomness for the administrator's key: {error}"))?;
     write_private(&folders.admin_key(), &fresh.text).context("the administrator's key cannot be written")?;
     let key = NewKey {
         tenant: tenant.id,

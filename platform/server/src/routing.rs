@@ -29,7 +29,9 @@ pub struct Principal {
 }
 
 /// One thing a key may allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 pub enum Scope {
     /// Everything, of every tenant: tenants, their keys, the platform's own figures.
     #[serde(rename = "admin")]
@@ -53,10 +55,12 @@ pub enum Scope {
 
 impl Scope {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 6] = [Self::Admin, Self::Invoke, Self::FunctionsRead, Self::FunctionsWrite, Self::UsageRead, Self::Keys];
+    pub const ALL: [Self; 6] =
+        [Self::Admin, Self::Invoke, Self::FunctionsRead, Self::FunctionsWrite, Self::UsageRead, Self::Keys];
 
     /// What a key gets when nothing is said: all that concerns its own tenant.
-    pub const TENANT: [Self; 5] = [Self::Invoke, Self::FunctionsRead, Self::FunctionsWrite, Self::UsageRead, Self::Keys];
+    pub const TENANT: [Self; 5] =
+        [Self::Invoke, Self::FunctionsRead, Self::FunctionsWrite, Self::UsageRead, Self::Keys];
 
     /// Its name in the API.
     pub fn as_str(self) -> &'static str {
@@ -249,12 +253,7 @@ pub struct Routing {
 impl Routing {
     /// An empty snapshot.
     pub fn new(scheduler: Arc<Scheduler>) -> Self {
-        Self {
-            snapshot: ArcSwap::default(),
-            changing: Mutex::new(()),
-            scheduler,
-            tenants_in_flight: Mutex::default(),
-        }
+        Self { snapshot: ArcSwap::default(), changing: Mutex::new(()), scheduler, tenants_in_flight: Mutex::default() }
     }
 
     /// The snapshot of now.
@@ -327,10 +326,18 @@ impl Routing {
                     raas_core::manifest::CacheScope::Tenant => SharingScope::Tenant(tenant),
                     raas_core::manifest::CacheScope::Public => SharingScope::Public,
                 };
-                let key_prefix = KeyPrefix::new(scope, &version.digest, generation, &raas_core::HelperVersions::new(), "");
+                let key_prefix =
+                    KeyPrefix::new(scope, &version.digest, generation, &raas_core::HelperVersions::new(), "");
                 let key_pointers = version.manifest.cache.key.clone();
                 let number = version.number;
-                let route = VersionRoute { number, manifest: version.manifest, digest: version.digest, key_prefix, key_pointers, pool };
+                let route = VersionRoute {
+                    number,
+                    manifest: version.manifest,
+                    digest: version.digest,
+                    key_prefix,
+                    key_pointers,
+                    pool,
+                };
                 (number, Arc::new(route))
             })
             .collect::<BTreeMap<_, _>>();

@@ -278,11 +278,14 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError`]: unreadable, unknown key, wrong type, out of range.
-    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, SettingsError> {
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
         let mut table = toml::Table::new();
         if let Some(path) = file {
-            let text =
-                std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
             table = text.parse().map_err(|error: toml::de::Error| invalid(&path.display().to_string(), &error))?;
             // Parsed once by itself, so that a mistake in the file is reported as the file's.
             toml::from_str::<Self>(&text).map_err(|error| invalid(&path.display().to_string(), &error))?;
@@ -307,9 +310,10 @@ impl Settings {
     pub fn check(&self) -> Result<(), SettingsError> {
         let pooled = self.pool.python3 + self.pool.node;
         let refuse = |message: String| Err(SettingsError::Contradictory(message));
-        for (name, value, most) in
-            [("pool.python3", self.pool.python3, raas_core::limits::POOL_MAX_SANDBOXES as u32), ("pool.node", self.pool.node, raas_core::limits::POOL_MAX_SANDBOXES as u32)]
-        {
+        for (name, value, most) in [
+            ("pool.python3", self.pool.python3, raas_core::limits::POOL_MAX_SANDBOXES as u32),
+            ("pool.node", self.pool.node, raas_core::limits::POOL_MAX_SANDBOXES as u32),
+        ] {
             if value > most {
                 return refuse(format!("{name} is {value}, but at most {most} sandboxes may wait in a pool"));
             }
@@ -369,7 +373,12 @@ fn invalid(origin: &str, error: &toml::de::Error) -> SettingsError {
 }
 
 /// Sets the one leaf whose path, upper-cased and joined by `_`, is the variable's name after `RAAS_`.
-fn apply_variable(table: &mut toml::Table, known: &toml::Table, variable: &str, value: &str) -> Result<(), SettingsError> {
+fn apply_variable(
+    table: &mut toml::Table,
+    known: &toml::Table,
+    variable: &str,
+    value: &str,
+) -> Result<(), SettingsError> {
     let wanted = variable.trim_start_matches("RAAS_").to_ascii_lowercase();
     let invalid = |message: String| SettingsError::Invalid { origin: variable.to_owned(), message };
     for (key, default) in known {
@@ -386,9 +395,9 @@ fn apply_variable(table: &mut toml::Table, known: &toml::Table, variable: &str, 
             toml::Value::Integer(_) => {
                 toml::Value::Integer(value.parse().map_err(|_| invalid(format!("`{value}` is not a whole number")))?)
             }
-            toml::Value::Boolean(_) => {
-                toml::Value::Boolean(value.parse().map_err(|_| invalid(format!("`{value}` is neither true nor false")))?)
-            }
+            toml::Value::Boolean(_) => toml::Value::Boolean(
+                value.parse().map_err(|_| invalid(format!("`{value}` is neither true nor false")))?,
+            ),
             toml::Value::Array(_) => {
                 let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
                 toml::Value::Array(items.map(|item| toml::Value::String(item.to_owned())).collect())
@@ -425,13 +434,16 @@ mod tests {
 
     #[test]
     fn the_environment_overrides_the_file_and_the_file_the_defaults() {
-        let settings = load("[pool]\npython3 = 4\n[shutdown]\ndrain_s = 3", &[("RAAS_POOL_PYTHON3", "6"), ("RAAS_URL", "x")]).unwrap();
+        let settings =
+            load("[pool]\npython3 = 4\n[shutdown]\ndrain_s = 3", &[("RAAS_POOL_PYTHON3", "6"), ("RAAS_URL", "x")])
+                .unwrap();
         assert_eq!((settings.pool.python3, settings.pool.node, settings.shutdown.drain_s), (6, 1, 3));
     }
 
     #[test]
     fn ranges_of_addresses_are_lists_in_the_file_and_comma_separated_in_the_environment() {
-        let settings = load("[egress]\nallow = [\"10.1.0.0/16\"]", &[("RAAS_EGRESS_DENY", "1.1.1.1, 10.1.2.0/24")]).unwrap();
+        let settings =
+            load("[egress]\nallow = [\"10.1.0.0/16\"]", &[("RAAS_EGRESS_DENY", "1.1.1.1, 10.1.2.0/24")]).unwrap();
         let text = |ranges: &[Cidr]| ranges.iter().map(Cidr::to_string).collect::<Vec<_>>();
         assert_eq!(text(&settings.egress.allow), ["10.1.0.0/16"]);
         assert_eq!(text(&settings.egress.deny), ["1.1.1.1/32", "10.1.2.0/24"]);

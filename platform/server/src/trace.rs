@@ -128,7 +128,8 @@ pub fn trace_service(endpoint: &str) -> anyhow::Result<(TraceExport, Option<Trac
         return Ok((TraceExport::default(), None));
     }
     let address = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-    let mut exporter = SpanExporter::builder().with_http().with_endpoint(address).with_timeout(EXPORT_WITHIN).build()?;
+    let mut exporter =
+        SpanExporter::builder().with_http().with_endpoint(address).with_timeout(EXPORT_WITHIN).build()?;
     exporter.set_resource(&Resource::builder().with_service_name("raas").build());
     let (sender, queue) = mpsc::channel(QUEUE_SPANS);
     let export = TraceExport { queue: Some(sender), dropped: Arc::default() };
@@ -168,7 +169,9 @@ impl TraceExport {
             events: SpanEvents::default(),
             links: SpanLinks::default(),
             status: if call.status >= 500 { Status::error("") } else { Status::Unset },
-            instrumentation_scope: InstrumentationScope::builder("raas").with_version(env!("CARGO_PKG_VERSION")).build(),
+            instrumentation_scope: InstrumentationScope::builder("raas")
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build(),
         };
         if queue.try_send(span).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -202,7 +205,9 @@ impl TraceService {
                     () = tokio::time::sleep(BATCH_WITHIN) => {}
                     () = stop.cancelled() => {}
                 }
-                while batch.len() < BATCH_SPANS && let Ok(span) = self.queue.try_recv() {
+                while batch.len() < BATCH_SPANS
+                    && let Ok(span) = self.queue.try_recv()
+                {
                     batch.push(span);
                 }
             }
@@ -214,7 +219,9 @@ impl TraceService {
             };
             // Said when it changes, not for every batch of a collector that is away for hours.
             match &problem {
-                Some(problem) if reachable => tracing::warn!(error = %problem, "the trace collector does not take spans"),
+                Some(problem) if reachable => {
+                    tracing::warn!(error = %problem, "the trace collector does not take spans")
+                }
                 None if !reachable => tracing::info!("the trace collector takes spans again"),
                 _ => {}
             }

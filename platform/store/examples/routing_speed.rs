@@ -20,9 +20,8 @@ async fn main() {
     let began = Instant::now();
     for number in 0..FUNCTIONS {
         let name = format!("function-{number}");
-        let manifest = format!(
-            "name = \"{name}\"\nruntime = \"python3\"\nhandler = \"main.handler\"\n[env]\nLEVEL = \"info\"\n"
-        );
+        let manifest =
+            format!("name = \"{name}\"\nruntime = \"python3\"\nhandler = \"main.handler\"\n[env]\nLEVEL = \"info\"\n");
         let deploy = DeployRecord {
             tenant,
             name: name.parse().unwrap(),
@@ -35,17 +34,11 @@ async fn main() {
         };
         store.function_deploy(&deploy, NOW).await.unwrap();
     }
-    println!(
-        "{:.2} ms a deploy",
-        began.elapsed().as_secs_f64() * 1e3 / FUNCTIONS as f64
-    );
+    println!("{:.2} ms a deploy", began.elapsed().as_secs_f64() * 1e3 / FUNCTIONS as f64);
     for _ in 0..3 {
         let began = Instant::now();
         let rows = store.routing_load().await.unwrap();
         assert_eq!(rows.versions.len(), FUNCTIONS);
-        println!(
-            "{FUNCTIONS} functions loaded in {:.0} ms",
-            began.elapsed().as_secs_f64() * 1e3
-        );
+        println!("{FUNCTIONS} functions loaded in {:.0} ms", began.elapsed().as_secs_f64() * 1e3);
     }
 }

@@ -19,9 +19,7 @@ const START_US: i64 = 1_800_000_000_000_000;
 async fn main() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("usage.db");
-    let url = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| format!("sqlite:{}", file.display()));
+    let url = std::env::args().nth(1).unwrap_or_else(|| format!("sqlite:{}", file.display()));
     let store = Store::open(&url, StoreOptions::default()).await.unwrap();
     let tenants: Vec<_> = (0..TENANTS).map(|_| TenantId::generate()).collect();
     let functions: Vec<_> = (0..FUNCTIONS).map(|_| FunctionId::generate()).collect();
@@ -30,11 +28,7 @@ async fn main() {
         tenant: tenants[(number % FUNCTIONS % TENANTS) as usize],
         function: functions[(number % FUNCTIONS) as usize],
         version: 1,
-        served_by: if number.is_multiple_of(3) {
-            ServedBy::Computed
-        } else {
-            ServedBy::Hit
-        },
+        served_by: if number.is_multiple_of(3) { ServedBy::Computed } else { ServedBy::Hit },
         status: 200,
         started_us: START_US + (number * 16) as i64,
         queue_us: 5,
@@ -50,9 +44,7 @@ async fn main() {
     let mut slowest = 0.0_f64;
     let mut total = 0.0;
     for batch in 0..BATCHES {
-        let records: Vec<_> = (batch * BATCH..(batch + 1) * BATCH)
-            .map(|number| (number, event(number)))
-            .collect();
+        let records: Vec<_> = (batch * BATCH..(batch + 1) * BATCH).map(|number| (number, event(number))).collect();
         let began = Instant::now();
         store.usage_append(journal, &records).await.unwrap();
         let took = began.elapsed().as_secs_f64();
@@ -67,35 +59,16 @@ async fn main() {
         slowest * 1e3
     );
     if let Ok(metadata) = std::fs::metadata(&file) {
-        println!(
-            "{:.0} bytes an event on the disk",
-            metadata.len() as f64 / events
-        );
+        println!("{:.0} bytes an event on the disk", metadata.len() as f64 / events);
     }
     let began = Instant::now();
     let by = [UsageDimension::Function, UsageDimension::ServedBy];
-    let rows = store
-        .usage_totals(&UsageFilter::default(), &by)
-        .await
-        .unwrap();
-    assert_eq!(
-        rows.iter().map(|row| row.calls).sum::<u64>(),
-        BATCH * BATCHES
-    );
-    println!(
-        "totals in {:.2} ms ({} rows)",
-        began.elapsed().as_secs_f64() * 1e3,
-        rows.len()
-    );
+    let rows = store.usage_totals(&UsageFilter::default(), &by).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.calls).sum::<u64>(), BATCH * BATCHES);
+    println!("totals in {:.2} ms ({} rows)", began.elapsed().as_secs_f64() * 1e3, rows.len());
     let began = Instant::now();
-    let filter = UsageFilter {
-        tenant: Some(tenants[7]),
-        ..UsageFilter::default()
-    };
+    let filter = UsageFilter { tenant: Some(tenants[7]), ..UsageFilter::default() };
     let (page, next) = store.usage_list(&filter, None, 100).await.unwrap();
     assert!(page.len() == 100 && next.is_some());
-    println!(
-        "a page of 100 events in {:.2} ms",
-        began.elapsed().as_secs_f64() * 1e3
-    );
+    println!("a page of 100 events in {:.2} ms", began.elapsed().as_secs_f64() * 1e3);
 }

@@ -41,11 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such function.
-    pub async fn alias_list(
-        &self,
-        tenant: TenantId,
-        name: &FunctionName,
-    ) -> Result<Vec<AliasRow>, StoreError> {
+    pub async fn alias_list(&self, tenant: TenantId, name: &FunctionName) -> Result<Vec<AliasRow>, StoreError> {
         let function = self.function_get(tenant, name).await?;
         within(READ_DEADLINE, async {
             let rows = sqlx::query(
@@ -76,9 +72,7 @@ impl Store {
         check_targets(targets)?;
         within(WRITE_DEADLINE, async {
             let mut tx = self.begin().await?;
-            let function = function_lock(&mut tx, tenant, name)
-                .await?
-                .ok_or(FUNCTION_NOT_FOUND)?;
+            let function = function_lock(&mut tx, tenant, name).await?.ok_or(FUNCTION_NOT_FOUND)?;
             for target in targets {
                 sqlx::query("SELECT number FROM versions WHERE function_id = $1 AND number = $2")
                     .bind(function.to_string())
@@ -89,12 +83,7 @@ impl Store {
             }
             alias_put(&mut tx, function, alias, targets, now).await?;
             tx.commit().await?;
-            Ok(AliasRow {
-                function,
-                name: alias.to_owned(),
-                targets: targets.to_vec(),
-                updated: now,
-            })
+            Ok(AliasRow { function, name: alias.to_owned(), targets: targets.to_vec(), updated: now })
         })
         .await
     }
@@ -103,17 +92,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn alias_delete(
-        &self,
-        tenant: TenantId,
-        name: &FunctionName,
-        alias: &str,
-    ) -> Result<(), StoreError> {
+    pub async fn alias_delete(&self, tenant: TenantId, name: &FunctionName, alias: &str) -> Result<(), StoreError> {
         within(WRITE_DEADLINE, async {
             let mut tx = self.begin().await?;
-            let function = function_lock(&mut tx, tenant, name)
-                .await?
-                .ok_or(FUNCTION_NOT_FOUND)?;
+            let function = function_lock(&mut tx, tenant, name).await?.ok_or(FUNCTION_NOT_FOUND)?;
             let done = sqlx::query("DELETE FROM aliases WHERE function_id = $1 AND name = $2")
                 .bind(function.to_string())
                 .bind(alias)
@@ -132,40 +114,26 @@ impl Store {
 /// An alias name: letters, digits, `-` and `_`, beginning with a letter, so that it is never taken for a version number.
 pub(crate) fn check_alias_name(name: &str) -> Result<(), StoreError> {
     let mut bytes = name.bytes();
-    let usable = bytes
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic())
+    let usable = bytes.next().is_some_and(|first| first.is_ascii_alphabetic())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         && name.len() <= ALIAS_NAME_MAX_BYTES;
     if usable {
         Ok(())
     } else {
-        Err(StoreError::Invalid {
-            what: "an alias is 1 to 64 letters, digits, - and _, beginning with a letter",
-        })
+        Err(StoreError::Invalid { what: "an alias is 1 to 64 letters, digits, - and _, beginning with a letter" })
     }
 }
 
 fn check_targets(targets: &[AliasTarget]) -> Result<(), StoreError> {
     if targets.is_empty() || targets.len() > ALIAS_TARGETS_MAX {
-        return Err(StoreError::Invalid {
-            what: "an alias points at 1 to 10 versions",
-        });
+        return Err(StoreError::Invalid { what: "an alias points at 1 to 10 versions" });
     }
     if targets.iter().any(|target| target.weight == 0) {
-        return Err(StoreError::Invalid {
-            what: "an alias's weights are at least 1",
-        });
+        return Err(StoreError::Invalid { what: "an alias's weights are at least 1" });
     }
-    let twice = |(at, target): (usize, &AliasTarget)| {
-        targets[..at]
-            .iter()
-            .any(|other| other.version == target.version)
-    };
+    let twice = |(at, target): (usize, &AliasTarget)| targets[..at].iter().any(|other| other.version == target.version);
     if targets.iter().enumerate().any(twice) {
-        return Err(StoreError::Invalid {
-            what: "an alias names each version once",
-        });
+        return Err(StoreError::Invalid { what: "an alias names each version once" });
     }
     Ok(())
 }

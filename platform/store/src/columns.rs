@@ -11,28 +11,16 @@ use crate::StoreError;
 
 /// Typed access to a row by position; every statement names its columns in order.
 pub(crate) trait Columns {
-    fn value<'r, T: Decode<'r, Any> + Type<Any>>(
-        &'r self,
-        at: usize,
-        what: &'static str,
-    ) -> Result<T, StoreError>;
+    fn value<'r, T: Decode<'r, Any> + Type<Any>>(&'r self, at: usize, what: &'static str) -> Result<T, StoreError>;
 
     /// A text that spells a typed value: an id, a name, a state.
     fn parsed<T: FromStr>(&self, at: usize, what: &'static str) -> Result<T, StoreError> {
-        self.value::<&str>(at, what)?
-            .parse()
-            .map_err(|_| StoreError::Corrupt { what })
+        self.value::<&str>(at, what)?.parse().map_err(|_| StoreError::Corrupt { what })
     }
 
-    fn parsed_option<T: FromStr>(
-        &self,
-        at: usize,
-        what: &'static str,
-    ) -> Result<Option<T>, StoreError> {
+    fn parsed_option<T: FromStr>(&self, at: usize, what: &'static str) -> Result<Option<T>, StoreError> {
         let text = self.value::<Option<&str>>(at, what)?;
-        text.map(str::parse)
-            .transpose()
-            .map_err(|_| StoreError::Corrupt { what })
+        text.map(str::parse).transpose().map_err(|_| StoreError::Corrupt { what })
     }
 
     /// A number of a narrower type than the column's.
@@ -40,16 +28,9 @@ pub(crate) trait Columns {
         T::try_from(self.value::<i64>(at, what)?).map_err(|_| StoreError::Corrupt { what })
     }
 
-    fn number_option<T: TryFrom<i64>>(
-        &self,
-        at: usize,
-        what: &'static str,
-    ) -> Result<Option<T>, StoreError> {
+    fn number_option<T: TryFrom<i64>>(&self, at: usize, what: &'static str) -> Result<Option<T>, StoreError> {
         let number = self.value::<Option<i64>>(at, what)?;
-        number
-            .map(T::try_from)
-            .transpose()
-            .map_err(|_| StoreError::Corrupt { what })
+        number.map(T::try_from).transpose().map_err(|_| StoreError::Corrupt { what })
     }
 
     fn time(&self, at: usize) -> Result<TimestampUs, StoreError> {
@@ -66,20 +47,13 @@ pub(crate) trait Columns {
 }
 
 impl Columns for AnyRow {
-    fn value<'r, T: Decode<'r, Any> + Type<Any>>(
-        &'r self,
-        at: usize,
-        what: &'static str,
-    ) -> Result<T, StoreError> {
+    fn value<'r, T: Decode<'r, Any> + Type<Any>>(&'r self, at: usize, what: &'static str) -> Result<T, StoreError> {
         self.try_get(at).map_err(|_| StoreError::Corrupt { what })
     }
 }
 
 /// JSON text for a column.
-pub(crate) fn to_json<T: serde::Serialize>(
-    value: &T,
-    what: &'static str,
-) -> Result<String, StoreError> {
+pub(crate) fn to_json<T: serde::Serialize>(value: &T, what: &'static str) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|_| StoreError::Invalid { what })
 }
 

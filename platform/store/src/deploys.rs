@@ -46,11 +46,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for an unusable alias, [`StoreError::NotFound`] when there is no such tenant.
-    pub async fn function_deploy(
-        &self,
-        deploy: &DeployRecord,
-        now: TimestampUs,
-    ) -> Result<Deployed, StoreError> {
+    pub async fn function_deploy(&self, deploy: &DeployRecord, now: TimestampUs) -> Result<Deployed, StoreError> {
         check_alias_name(&deploy.alias)?;
         let manifest = to_json(&deploy.manifest, "the manifest cannot be stored")?;
         within(WRITE_DEADLINE, async {

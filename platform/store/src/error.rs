@@ -71,19 +71,12 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match &error {
-            E::Io(_)
-            | E::Tls(_)
-            | E::PoolTimedOut
-            | E::PoolClosed
-            | E::WorkerCrashed
-            | E::Protocol(_) => Self::Unavailable(error),
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => {
+                Self::Unavailable(error)
+            }
             E::Database(refusal) => match refusal.kind() {
-                ErrorKind::UniqueViolation => Self::Conflict {
-                    what: "it exists already",
-                },
-                ErrorKind::ForeignKeyViolation => Self::Conflict {
-                    what: "it refers to something that is not there",
-                },
+                ErrorKind::UniqueViolation => Self::Conflict { what: "it exists already" },
+                ErrorKind::ForeignKeyViolation => Self::Conflict { what: "it refers to something that is not there" },
                 _ if refusal.code().is_some_and(|code| passing(&code)) => Self::Unavailable(error),
                 _ => Self::Refused(error),
             },
@@ -100,8 +93,5 @@ fn passing(code: &str) -> bool {
         return BUSY_LOCKED_IOERR_FULL_CANTOPEN.contains(&(number & 0xff));
     }
     // Postgres: connection, resources, operator intervention, system error; serialisation failure and deadlock.
-    ["08", "53", "57", "58"]
-        .iter()
-        .any(|class| code.starts_with(class))
-        || ["40001", "40P01", "55P03"].contains(&code)
+    ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || ["40001", "40P01", "55P03"].contains(&code)
 }

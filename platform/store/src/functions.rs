@@ -27,11 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn function_get(
-        &self,
-        tenant: TenantId,
-        name: &FunctionName,
-    ) -> Result<FunctionRow, StoreError> {
+    pub async fn function_get(&self, tenant: TenantId, name: &FunctionName) -> Result<FunctionRow, StoreError> {
         within(READ_DEADLINE, async {
             let row = sqlx::query(
                 "SELECT id, tenant_id, name, created_us FROM functions \
@@ -84,18 +80,13 @@ impl Store {
     ) -> Result<FunctionId, StoreError> {
         within(WRITE_DEADLINE, async {
             let mut tx = self.begin().await?;
-            let id = function_lock(&mut tx, tenant, name)
-                .await?
-                .ok_or(FUNCTION_NOT_FOUND)?;
+            let id = function_lock(&mut tx, tenant, name).await?.ok_or(FUNCTION_NOT_FOUND)?;
             sqlx::query("UPDATE functions SET deleted_us = $1 WHERE id = $2")
                 .bind(now.0)
                 .bind(id.to_string())
                 .execute(&mut *tx)
                 .await?;
-            sqlx::query("DELETE FROM aliases WHERE function_id = $1")
-                .bind(id.to_string())
-                .execute(&mut *tx)
-                .await?;
+            sqlx::query("DELETE FROM aliases WHERE function_id = $1").bind(id.to_string()).execute(&mut *tx).await?;
             tx.commit().await?;
             Ok(id)
         })

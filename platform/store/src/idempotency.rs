@@ -145,9 +145,7 @@ impl Store {
             .execute(self.writer())
             .await?;
             if done.rows_affected() == 0 {
-                return Err(StoreError::Conflict {
-                    what: "the idempotency key was taken over by a later request",
-                });
+                return Err(StoreError::Conflict { what: "the idempotency key was taken over by a later request" });
             }
             Ok(())
         })
@@ -158,10 +156,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn idempotency_release(
-        &self,
-        reservation: &IdempotencyReservation,
-    ) -> Result<(), StoreError> {
+    pub async fn idempotency_release(&self, reservation: &IdempotencyReservation) -> Result<(), StoreError> {
         within(WRITE_DEADLINE, async {
             sqlx::query(
                 "DELETE FROM idempotency WHERE tenant_id = $1 AND idempotency_key = $2 AND token = $3 AND status IS NULL",

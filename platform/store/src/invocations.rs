@@ -98,15 +98,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for an event over the limit, [`StoreError::Conflict`] for an id that is taken.
-    pub async fn invocation_enqueue(
-        &self,
-        invocation: &NewInvocation,
-        now: TimestampUs,
-    ) -> Result<(), StoreError> {
+    pub async fn invocation_enqueue(&self, invocation: &NewInvocation, now: TimestampUs) -> Result<(), StoreError> {
         if invocation.event.len() > ASYNC_EVENT_MAX_BYTES {
-            return Err(StoreError::Invalid {
-                what: "the event of an asynchronous call is at most 1 MiB",
-            });
+            return Err(StoreError::Invalid { what: "the event of an asynchronous call is at most 1 MiB" });
         }
         within(WRITE_DEADLINE, async {
             sqlx::query(
@@ -226,11 +220,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn invocation_get(
-        &self,
-        tenant: TenantId,
-        id: InvocationId,
-    ) -> Result<InvocationRow, StoreError> {
+    pub async fn invocation_get(&self, tenant: TenantId, id: InvocationId) -> Result<InvocationRow, StoreError> {
         within(READ_DEADLINE, async {
             let row = sqlx::query(
                 "SELECT id, tenant_id, function_id, version, state, attempt, created_us, started_us, finished_us, \
@@ -269,11 +259,10 @@ impl Store {
     /// Those of the database.
     pub async fn invocation_sweep(&self, before: TimestampUs) -> Result<u64, StoreError> {
         within(SWEEP_DEADLINE, async {
-            let done =
-                sqlx::query("DELETE FROM invocations WHERE state = 'done' AND finished_us < $1")
-                    .bind(before.0)
-                    .execute(self.writer())
-                    .await?;
+            let done = sqlx::query("DELETE FROM invocations WHERE state = 'done' AND finished_us < $1")
+                .bind(before.0)
+                .execute(self.writer())
+                .await?;
             Ok(done.rows_affected())
         })
         .await

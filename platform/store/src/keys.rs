@@ -50,23 +50,9 @@ impl Store {
     /// [`StoreError::Conflict`] when the hash is known, or the tenant is not.
     pub async fn key_create(&self, key: NewKey, now: TimestampUs) -> Result<KeyRow, StoreError> {
         let scopes = to_json(&key.scopes, "the key's scopes cannot be stored")?;
-        let NewKey {
-            tenant,
-            hash,
-            prefix,
-            name,
-            scopes: granted,
-        } = key;
-        let row = KeyRow {
-            id: KeyId::generate(),
-            tenant,
-            hash,
-            prefix,
-            name,
-            scopes: granted,
-            created: now,
-            revoked: None,
-        };
+        let NewKey { tenant, hash, prefix, name, scopes: granted } = key;
+        let row =
+            KeyRow { id: KeyId::generate(), tenant, hash, prefix, name, scopes: granted, created: now, revoked: None };
         within(WRITE_DEADLINE, async {
             sqlx::query(
                 "INSERT INTO keys (id, tenant_id, hash, prefix, name, scopes, created_us) \
@@ -109,21 +95,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn key_revoke(
-        &self,
-        tenant: TenantId,
-        id: KeyId,
-        now: TimestampUs,
-    ) -> Result<(), StoreError> {
+    pub async fn key_revoke(&self, tenant: TenantId, id: KeyId, now: TimestampUs) -> Result<(), StoreError> {
         within(WRITE_DEADLINE, async {
-            let done = sqlx::query(
-                "UPDATE keys SET revoked_us = COALESCE(revoked_us, $1) WHERE id = $2 AND tenant_id = $3",
-            )
-            .bind(now.0)
-            .bind(id.to_string())
-            .bind(tenant.to_string())
-            .execute(self.writer())
-            .await?;
+            let done =
+                sqlx::query("UPDATE keys SET revoked_us = COALESCE(revoked_us, $1) WHERE id = $2 AND tenant_id = $3")
+                    .bind(now.0)
+                    .bind(id.to_string())
+                    .bind(tenant.to_string())
+                    .execute(self.writer())
+                    .await?;
             if done.rows_affected() == 0 { Err(StoreError::NotFound { what: "key" }) } else { Ok(()) }
         })
         .await

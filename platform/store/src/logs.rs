@@ -65,11 +65,7 @@ impl std::str::FromStr for LogCursor {
     type Err = StoreError;
 
     fn from_str(text: &str) -> Result<Self, StoreError> {
-        Uuid::try_parse(text)
-            .map(Self)
-            .map_err(|_| StoreError::Invalid {
-                what: "not a place in a log",
-            })
+        Uuid::try_parse(text).map(Self).map_err(|_| StoreError::Invalid { what: "not a place in a log" })
     }
 }
 
@@ -83,10 +79,7 @@ impl Store {
             return Ok(());
         }
         // Ids of one process grow strictly, so a batch keeps its order.
-        let rows: Vec<_> = lines
-            .iter()
-            .map(|line| (Uuid::now_v7().to_string(), line))
-            .collect();
+        let rows: Vec<_> = lines.iter().map(|line| (Uuid::now_v7().to_string(), line)).collect();
         within(BULK_DEADLINE, async {
             let mut tx = self.begin().await?;
             insert_many(
@@ -147,11 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn log_tail(
-        &self,
-        function: FunctionId,
-        limit: u32,
-    ) -> Result<Vec<LogRow>, StoreError> {
+    pub async fn log_tail(&self, function: FunctionId, limit: u32) -> Result<Vec<LogRow>, StoreError> {
         within(READ_DEADLINE, async {
             let rows = sqlx::query(
                 "SELECT id, function_id, version, invocation_id, instance_id, stream, time_us, line FROM log_lines \

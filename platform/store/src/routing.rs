@@ -71,10 +71,5 @@ async fn load<T>(
     sql: &'static str,
     read: fn(&AnyRow) -> Result<T, StoreError>,
 ) -> Result<Vec<T>, StoreError> {
-    sqlx::query(sql)
-        .fetch_all(&mut **tx)
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    sqlx::query(sql).fetch_all(&mut **tx).await?.iter().map(read).collect()
 }

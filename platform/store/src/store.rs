@@ -45,10 +45,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self {
-            connections: 4,
-            acquire_timeout: Duration::from_secs(5),
-        }
+        Self { connections: 4, acquire_timeout: Duration::from_secs(5) }
     }
 }
 
@@ -94,41 +91,24 @@ impl Store {
             Some(("sqlite", _)) => Backend::Sqlite,
             Some(("postgres" | "postgresql", _)) => Backend::Postgres,
             _ => {
-                return Err(StoreError::Address {
-                    what: "it must begin with sqlite: or postgres:",
-                });
+                return Err(StoreError::Address { what: "it must begin with sqlite: or postgres:" });
             }
         };
         let pools = match backend {
             Backend::Sqlite => {
                 let separator = if url.contains('?') { '&' } else { '?' };
-                let url = if url.contains("mode=") {
-                    url.to_owned()
-                } else {
-                    format!("{url}{separator}mode=rwc")
-                };
+                let url = if url.contains("mode=") { url.to_owned() } else { format!("{url}{separator}mode=rwc") };
                 let writer = connect(&url, 1, &options, Some(SQLITE_WRITER)).await?;
                 // After the writer: it makes the file and turns on WAL.
-                let reader =
-                    connect(&url, options.connections, &options, Some(SQLITE_READER)).await?;
-                Pools {
-                    backend,
-                    writer,
-                    reader,
-                }
+                let reader = connect(&url, options.connections, &options, Some(SQLITE_READER)).await?;
+                Pools { backend, writer, reader }
             }
             Backend::Postgres => {
                 let pool = connect(url, options.connections, &options, None).await?;
-                Pools {
-                    backend,
-                    writer: pool.clone(),
-                    reader: pool,
-                }
+                Pools { backend, writer: pool.clone(), reader: pool }
             }
         };
-        let store = Self {
-            pools: Arc::new(pools),
-        };
+        let store = Self { pools: Arc::new(pools) };
         tokio::time::timeout(MIGRATE_DEADLINE, MIGRATIONS.run(store.writer()))
             .await
             .map_err(|_| StoreError::Timeout)?
@@ -193,8 +173,7 @@ impl Store {
 const SQLITE_WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
     PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; \
     PRAGMA journal_size_limit = 67108864";
-const SQLITE_READER: &str =
-    "PRAGMA query_only = ON; PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY";
+const SQLITE_READER: &str = "PRAGMA query_only = ON; PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY";
 
 async fn connect(
     url: &str,
@@ -202,9 +181,8 @@ async fn connect(
     options: &StoreOptions,
     session: Option<&'static str>,
 ) -> Result<AnyPool, StoreError> {
-    let address = AnyConnectOptions::from_str(url).map_err(|_| StoreError::Address {
-        what: "it cannot be read as a URL",
-    })?;
+    let address =
+        AnyConnectOptions::from_str(url).map_err(|_| StoreError::Address { what: "it cannot be read as a URL" })?;
     let pool = AnyPoolOptions::new()
         .max_connections(connections.max(1))
         .acquire_timeout(options.acquire_timeout)
@@ -218,9 +196,7 @@ async fn connect(
         })
         .connect_with(address);
     pool.await.map_err(|error| match error {
-        sqlx::Error::Configuration(_) => StoreError::Address {
-            what: "it cannot be read as a URL",
-        },
+        sqlx::Error::Configuration(_) => StoreError::Address { what: "it cannot be read as a URL" },
         other => StoreError::Unavailable(other),
     })
 }
@@ -230,7 +206,5 @@ pub(crate) async fn within<T>(
     deadline: Duration,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    tokio::time::timeout(deadline, work)
-        .await
-        .unwrap_or(Err(StoreError::Timeout))
+    tokio::time::timeout(deadline, work).await.unwrap_or(Err(StoreError::Timeout))
 }

@@ -25,16 +25,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the name is taken.
-    pub async fn tenant_create(
-        &self,
-        name: &str,
-        now: TimestampUs,
-    ) -> Result<TenantRow, StoreError> {
-        let row = TenantRow {
-            id: TenantId::generate(),
-            name: name.to_owned(),
-            created: now,
-        };
+    pub async fn tenant_create(&self, name: &str, now: TimestampUs) -> Result<TenantRow, StoreError> {
+        let row = TenantRow { id: TenantId::generate(), name: name.to_owned(), created: now };
         within(WRITE_DEADLINE, async {
             sqlx::query("INSERT INTO tenants (id, name, created_us) VALUES ($1, $2, $3)")
                 .bind(row.id.to_string())
@@ -43,9 +35,7 @@ impl Store {
                 .execute(self.writer())
                 .await
                 .map_err(|error| match StoreError::from(error) {
-                    StoreError::Conflict { .. } => StoreError::Conflict {
-                        what: "a tenant of this name exists",
-                    },
+                    StoreError::Conflict { .. } => StoreError::Conflict { what: "a tenant of this name exists" },
                     other => other,
                 })?;
             Ok(())
@@ -89,19 +79,13 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn tenant_list(
-        &self,
-        limit: u32,
-        after: Option<TenantId>,
-    ) -> Result<Vec<TenantRow>, StoreError> {
+    pub async fn tenant_list(&self, limit: u32, after: Option<TenantId>) -> Result<Vec<TenantRow>, StoreError> {
         within(READ_DEADLINE, async {
-            let rows = sqlx::query(
-                "SELECT id, name, created_us FROM tenants WHERE id > $1 ORDER BY id LIMIT $2",
-            )
-            .bind(after.map(|id| id.to_string()).unwrap_or_default())
-            .bind(i64::from(limit.min(PAGE_MAX)))
-            .fetch_all(self.reader())
-            .await?;
+            let rows = sqlx::query("SELECT id, name, created_us FROM tenants WHERE id > $1 ORDER BY id LIMIT $2")
+                .bind(after.map(|id| id.to_string()).unwrap_or_default())
+                .bind(i64::from(limit.min(PAGE_MAX)))
+                .fetch_all(self.reader())
+                .await?;
             rows.iter().map(tenant).collect()
         })
         .await
@@ -109,9 +93,5 @@ impl Store {
 }
 
 pub(crate) fn tenant(row: &AnyRow) -> Result<TenantRow, StoreError> {
-    Ok(TenantRow {
-        id: row.parsed(0, "tenant id")?,
-        name: row.value(1, "tenant name")?,
-        created: row.time(2)?,
-    })
+    Ok(TenantRow { id: row.parsed(0, "tenant id")?, name: row.value(1, "tenant name")?, created: row.time(2)? })
 }

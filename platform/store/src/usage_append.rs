@@ -66,15 +66,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Invalid`] when the sequences do not grow.
-    pub async fn usage_append(
-        &self,
-        journal: Uuid,
-        records: &[(u64, UsageEvent)],
-    ) -> Result<Appended, StoreError> {
+    pub async fn usage_append(&self, journal: Uuid, records: &[(u64, UsageEvent)]) -> Result<Appended, StoreError> {
         if !records.is_sorted_by(|(one, _), (next, _)| one < next) {
-            return Err(StoreError::Invalid {
-                what: "a batch of usage events is in the order of its sequences",
-            });
+            return Err(StoreError::Invalid { what: "a batch of usage events is in the order of its sequences" });
         }
         within(BULK_DEADLINE, async {
             let mut tx = self.begin().await?;
@@ -151,11 +145,10 @@ impl Store {
     /// Those of the database.
     pub async fn usage_position(&self, journal: Uuid) -> Result<u64, StoreError> {
         within(READ_DEADLINE, async {
-            let row =
-                sqlx::query("SELECT next_sequence FROM journal_positions WHERE journal_id = $1")
-                    .bind(journal.to_string())
-                    .fetch_optional(self.reader())
-                    .await?;
+            let row = sqlx::query("SELECT next_sequence FROM journal_positions WHERE journal_id = $1")
+                .bind(journal.to_string())
+                .fetch_optional(self.reader())
+                .await?;
             row.map_or(Ok(0), |row| row.number(0, "journal position"))
         })
         .await
@@ -184,11 +177,7 @@ fn sort_out(records: &[(u64, UsageEvent)]) -> (Vec<Block>, Vec<(Hour, Sums)>) {
         let block = match open.get(&event.tenant) {
             Some(block) if blocks[*block].events < BLOCK_EVENTS => *block,
             _ => {
-                let room = if open.is_empty() {
-                    BLOCK_EVENTS.min(records.len() - at)
-                } else {
-                    0
-                };
+                let room = if open.is_empty() { BLOCK_EVENTS.min(records.len() - at) } else { 0 };
                 blocks.push(Block {
                     tenant: event.tenant,
                     first_sequence: *sequence,

@@ -24,9 +24,7 @@ pub(crate) fn events(
     event_bytes: usize,
     skip: usize,
 ) -> Result<impl Iterator<Item = Result<UsageEvent, StoreError>>, StoreError> {
-    const CORRUPT: StoreError = StoreError::Corrupt {
-        what: "usage block",
-    };
+    const CORRUPT: StoreError = StoreError::Corrupt { what: "usage block" };
     let (records, rest) = block.as_chunks::<{ SEQUENCE_BYTES + EVENT_BYTES }>();
     if event_bytes != EVENT_BYTES || !rest.is_empty() {
         return Err(CORRUPT);

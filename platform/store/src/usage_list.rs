@@ -49,19 +49,11 @@ impl std::str::FromStr for UsageCursor {
     type Err = StoreError;
 
     fn from_str(text: &str) -> Result<Self, StoreError> {
-        const INVALID: StoreError = StoreError::Invalid {
-            what: "not a cursor of the list of usage events",
-        };
-        let bytes: [u8; 20] = URL_SAFE_NO_PAD
-            .decode(text)
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or(INVALID)?;
+        const INVALID: StoreError = StoreError::Invalid { what: "not a cursor of the list of usage events" };
+        let bytes: [u8; 20] =
+            URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(INVALID)?;
         let block = Uuid::from_slice(&bytes[..16]).map_err(|_| INVALID)?;
-        let passed = bytes
-            .last_chunk()
-            .map(|chunk| u32::from_be_bytes(*chunk))
-            .ok_or(INVALID)?;
+        let passed = bytes.last_chunk().map(|chunk| u32::from_be_bytes(*chunk)).ok_or(INVALID)?;
         Ok(Self { block, passed })
     }
 }
@@ -79,10 +71,7 @@ impl Store {
         limit: u32,
     ) -> Result<(Vec<UsageEvent>, Option<UsageCursor>), StoreError> {
         let limit = limit.clamp(1, PAGE_MAX) as usize;
-        let (from, to) = (
-            filter.from.map_or(i64::MIN, |from| from.0),
-            filter.to.map_or(i64::MAX, |to| to.0),
-        );
+        let (from, to) = (filter.from.map_or(i64::MIN, |from| from.0), filter.to.map_or(i64::MAX, |to| to.0));
         let sql = match filter.tenant {
             Some(_) => {
                 "SELECT id, event_bytes, events FROM usage_blocks \
@@ -95,54 +84,31 @@ impl Store {
         };
         within(BULK_DEADLINE, async {
             let mut page = Vec::with_capacity(limit);
-            let mut place = cursor.unwrap_or(UsageCursor {
-                block: Uuid::nil(),
-                passed: 0,
-            });
+            let mut place = cursor.unwrap_or(UsageCursor { block: Uuid::nil(), passed: 0 });
             let mut looked_through = 0;
             loop {
-                let mut query = sqlx::query(sql)
-                    .bind(place.block.to_string())
-                    .bind(from)
-                    .bind(to)
-                    .bind(FETCH_BLOCKS);
+                let mut query = sqlx::query(sql).bind(place.block.to_string()).bind(from).bind(to).bind(FETCH_BLOCKS);
                 if let Some(tenant) = filter.tenant {
                     query = query.bind(tenant.to_string());
                 }
                 let rows = query.fetch_all(self.reader()).await?;
                 for row in &rows {
                     let block: Uuid = row.parsed(0, "usage block id")?;
-                    let skip = if block == place.block {
-                        place.passed
-                    } else {
-                        0
-                    };
-                    place = UsageCursor {
-                        block,
-                        passed: skip,
-                    };
-                    for event in events(
-                        row.value(2, "usage block")?,
-                        row.number(1, "usage block")?,
-                        skip as usize,
-                    )? {
+                    let skip = if block == place.block { place.passed } else { 0 };
+                    place = UsageCursor { block, passed: skip };
+                    for event in events(row.value(2, "usage block")?, row.number(1, "usage block")?, skip as usize)? {
                         if page.len() == limit {
                             return Ok((page, Some(place)));
                         }
                         let event = event?;
                         place.passed += 1;
                         let wanted = (from..to).contains(&event.started_us)
-                            && filter
-                                .function
-                                .is_none_or(|function| function == event.function);
+                            && filter.function.is_none_or(|function| function == event.function);
                         if wanted {
                             page.push(event);
                         }
                     }
-                    place = UsageCursor {
-                        block: Uuid::from_u128(block.as_u128().wrapping_add(1)),
-                        passed: 0,
-                    };
+                    place = UsageCursor { block: Uuid::from_u128(block.as_u128().wrapping_add(1)), passed: 0 };
                 }
                 looked_through += rows.len();
                 if rows.len() < FETCH_BLOCKS as usize {

@@ -26,13 +26,7 @@ pub enum UsageDimension {
 }
 
 impl UsageDimension {
-    const ALL: [Self; 5] = [
-        Self::Tenant,
-        Self::Function,
-        Self::Version,
-        Self::ServedBy,
-        Self::Hour,
-    ];
+    const ALL: [Self; 5] = [Self::Tenant, Self::Function, Self::Version, Self::ServedBy, Self::Hour];
 
     const fn column(self) -> &'static str {
         match self {
@@ -96,14 +90,10 @@ impl Store {
         by: &[UsageDimension],
     ) -> Result<Vec<UsageTotals>, StoreError> {
         let sql = statement(filter, by);
-        let from = filter.from.map_or(i64::MIN, |from| {
-            from.0.saturating_sub(from.0.rem_euclid(HOUR_US))
-        });
+        let from = filter.from.map_or(i64::MIN, |from| from.0.saturating_sub(from.0.rem_euclid(HOUR_US)));
         within(READ_DEADLINE, async {
             // Made of constants and numbered placeholders alone.
-            let mut query = sqlx::query(AssertSqlSafe(sql))
-                .bind(from)
-                .bind(filter.to.map_or(i64::MAX, |to| to.0));
+            let mut query = sqlx::query(AssertSqlSafe(sql)).bind(from).bind(filter.to.map_or(i64::MAX, |to| to.0));
             if let Some(tenant) = filter.tenant {
                 query = query.bind(tenant.to_string());
             }

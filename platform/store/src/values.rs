@@ -31,9 +31,7 @@ pub(crate) async fn insert_many<R>(
         let sql = statement(before, columns, after, size);
         for chunk in rows.chunks(size) {
             // Made of constants and numbered placeholders alone.
-            let query = chunk
-                .iter()
-                .fold(sqlx::query(AssertSqlSafe(sql.as_str())), &bind);
+            let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql.as_str())), &bind);
             query.execute(&mut **tx).await?;
         }
     }
@@ -61,9 +59,6 @@ mod tests {
 
     #[test]
     fn placeholders_run_on() {
-        assert_eq!(
-            statement("INSERT INTO t (a, b)", 2, "", 2),
-            "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) "
-        );
+        assert_eq!(statement("INSERT INTO t (a, b)", 2, "", 2), "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) ");
     }
 }

@@ -2,6 +2,7 @@
 
 import random
 import struct
+import time
 import unittest
 
 from runtime_process import (
@@ -156,6 +157,43 @@ class Endings(unittest.TestCase):
         with started(code, concurrency=2) as runtime:
             runtime.send(pack(INVOKE, 1, invoke_payload(None)) + pack(CANCEL, 1))
             self.assertEqual(runtime.answer(1), (RESULT, "saw it"))
+
+    def test_a_slow_call_keeps_nobody_waiting(self):
+        code = """
+            import time
+            def handler(event, context):
+                time.sleep(event)
+                return event
+        """
+        with started(code, concurrency=4) as runtime:
+            # In one write: all of them are read before the first, which keeps its reader, is over.
+            calls = [pack(INVOKE, 1, invoke_payload(2))] + [pack(INVOKE, n, invoke_payload(0)) for n in (2, 3, 4)]
+            runtime.send(b"".join(calls) + pack(PING, 9))
+            answers = [runtime.next_answer()[:2] for _ in range(4)]
+            self.assertEqual(sorted(answers), [(RESULT, 2), (RESULT, 3), (RESULT, 4), (PONG, 9)])
+            # The other way round: three slow calls at once take as long as one.
+            for request_id in (5, 6, 7):
+                runtime.send(pack(INVOKE, request_id, invoke_payload(2)))
+            began = time.monotonic()
+            self.assertEqual({runtime.answer()[0] for _ in range(4)}, {RESULT})
+            self.assertLess(time.monotonic() - began, 4)
+
+    def test_quick_calls_come_to_stay_on_one_thread(self):
+        code = """
+            import threading, time
+            def handler(event, context):
+                time.sleep(event)
+                return threading.current_thread().name
+        """
+        with started(code, concurrency=4) as runtime:
+            runtime.call(0.1)
+            names = [runtime.call(0, request_id=n)[1] for n in range(2, 500)]
+            self.assertNotIn("MainThread", names)
+            # After a while only: first, calls are still handed to threads of their own. A machine that is busy with other
+            # things may make one of these calls look slow, and the thread change again.
+            self.assertLess(len(set(names[-100:])), 4)
+            runtime.send(pack(STOP, 0))
+            self.assertEqual(runtime.wait(), 0)
 
     def test_forked_children_never_answer(self):
         code = """

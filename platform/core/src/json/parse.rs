@@ -81,7 +81,11 @@ impl Parser<'_> {
 
     /// What stands at the present place is not `expected`.
     fn unexpected(&self, expected: &'static str) -> EventError {
-        if self.at >= self.text.len() { Kind::UnexpectedEnd.at(self.at) } else { Kind::Unexpected { expected }.at(self.at) }
+        if self.at >= self.text.len() {
+            Kind::UnexpectedEnd.at(self.at)
+        } else {
+            Kind::Unexpected { expected }.at(self.at)
+        }
     }
 
     fn value(&mut self, depth: usize) -> Result<(), EventError> {
@@ -108,7 +112,11 @@ impl Parser<'_> {
             self.out.push(tag);
             return Ok(());
         }
-        if word.as_bytes().starts_with(rest) { Err(Kind::UnexpectedEnd.at(self.text.len())) } else { Err(self.unexpected("a value")) }
+        if word.as_bytes().starts_with(rest) {
+            Err(Kind::UnexpectedEnd.at(self.text.len()))
+        } else {
+            Err(self.unexpected("a value"))
+        }
     }
 
     fn array(&mut self, depth: usize) -> Result<(), EventError> {
@@ -154,7 +162,8 @@ impl Parser<'_> {
             }
             self.at += 1;
             self.skip_space();
-            let member = Member { start: start as u32, key_end: key_end as u32, end: 0, text_offset: text_offset as u32 };
+            let member =
+                Member { start: start as u32, key_end: key_end as u32, end: 0, text_offset: text_offset as u32 };
             if let Some(previous) = self.members.get(first..).and_then(<[_]>::last) {
                 in_order &= self.key(previous) < self.key(&member);
             }
@@ -196,7 +205,11 @@ impl Parser<'_> {
         }
         let begin = self.sorted.len();
         self.sorted.extend(members.iter().map(|member| (member.start, member.end)));
-        self.unordered.push(Unordered { start: body_start as u32, end: self.out.len() as u32, members: begin..self.sorted.len() });
+        self.unordered.push(Unordered {
+            start: body_start as u32,
+            end: self.out.len() as u32,
+            members: begin..self.sorted.len(),
+        });
         // The vector's room is kept for the next object.
         members.clear();
         if self.members.is_empty() {
@@ -300,14 +313,20 @@ impl Parser<'_> {
             let before = self.at;
             self.at += 2;
             match self.four_hex(before) {
-                Ok(low) if (0xDC00..0xE000).contains(&low) => code_point = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00),
+                Ok(low) if (0xDC00..0xE000).contains(&low) => {
+                    code_point = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00)
+                }
                 // Not its other half (or no escape at all, which the next turn reports): this one stands alone.
                 _ => self.at = before,
             }
         }
         match char::from_u32(code_point) {
             Some(character) => self.out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-            None => self.out.extend_from_slice(&[0xE0 | (code_point >> 12) as u8, 0x80 | (code_point >> 6 & 0x3F) as u8, 0x80 | (code_point & 0x3F) as u8]),
+            None => self.out.extend_from_slice(&[
+                0xE0 | (code_point >> 12) as u8,
+                0x80 | (code_point >> 6 & 0x3F) as u8,
+                0x80 | (code_point & 0x3F) as u8,
+            ]),
         }
     }
 

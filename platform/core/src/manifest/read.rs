@@ -14,7 +14,8 @@ pub(super) fn manifest(text: &str) -> Result<FunctionManifest, ManifestError> {
     if text.len() > MANIFEST_MAX_BYTES {
         return Err(ManifestError { problems: vec![format!("the file is larger than {MANIFEST_MAX_BYTES} bytes")] });
     }
-    let table = text.parse::<toml::Table>().map_err(|error| ManifestError { problems: vec![syntax_problem(text, &error)] })?;
+    let table =
+        text.parse::<toml::Table>().map_err(|error| ManifestError { problems: vec![syntax_problem(text, &error)] })?;
     let mut problems = Vec::new();
     let manifest = read(table, &mut problems);
     match manifest {
@@ -25,7 +26,9 @@ pub(super) fn manifest(text: &str) -> Result<FunctionManifest, ManifestError> {
 
 fn syntax_problem(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim().replace('\n', ", ");
-    let line = error.span().map(|span| text.as_bytes()[..span.start.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1);
+    let line = error
+        .span()
+        .map(|span| text.as_bytes()[..span.start.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1);
     line.map_or_else(|| message.clone(), |line| format!("line {line}: {message}"))
 }
 
@@ -51,7 +54,9 @@ fn read(table: toml::Table, problems: &mut Vec<String>) -> Option<FunctionManife
     let cache = top.section("cache", cache);
     let precompute = top.section("precompute", precompute);
     if precompute.enabled && cache.mode == CacheMode::Off {
-        top.problems.push("precompute.enabled: needs cache.mode = \"declared\" or \"proven\", or no result could be kept".to_owned());
+        top.problems.push(
+            "precompute.enabled: needs cache.mode = \"declared\" or \"proven\", or no result could be kept".to_owned(),
+        );
     }
     let env = top.section("env", env);
     let helpers = top.section("helpers", helpers);
@@ -87,9 +92,12 @@ fn handler(top: &mut Section<'_>, runtime: Option<Runtime>) -> Option<String> {
         Some(Runtime::Python3) if !is_python_handler(&handler) => {
             top.refuse("handler", &format!("{handler:?} is not of the form module.function, such as \"main.handler\""))
         }
-        Some(Runtime::Node) if !is_node_handler(&handler) => {
-            top.refuse("handler", &format!("{handler:?} is not of the form module.export, such as \"index.handler\" or \"src/index.handler\""))
-        }
+        Some(Runtime::Node) if !is_node_handler(&handler) => top.refuse(
+            "handler",
+            &format!(
+                "{handler:?} is not of the form module.export, such as \"index.handler\" or \"src/index.handler\""
+            ),
+        ),
         _ => Some(handler),
     }
 }
@@ -97,7 +105,8 @@ fn handler(top: &mut Section<'_>, runtime: Option<Runtime>) -> Option<String> {
 /// At least two Python names with points between: a module (perhaps in packages) and a function.
 fn is_python_handler(handler: &str) -> bool {
     let is_name = |part: &str| {
-        part.starts_with(|first: char| first.is_alphabetic() || first == '_') && part.chars().all(|one| one.is_alphanumeric() || one == '_')
+        part.starts_with(|first: char| first.is_alphabetic() || first == '_')
+            && part.chars().all(|one| one.is_alphanumeric() || one == '_')
     };
     handler.contains('.') && handler.split('.').all(is_name)
 }
@@ -110,7 +119,13 @@ fn is_node_handler(handler: &str) -> bool {
     let is_export = !export.is_empty()
         && !export.starts_with(|first: char| first.is_ascii_digit())
         && export.chars().all(|one| one.is_alphanumeric() || one == '_' || one == '$');
-    let is_component = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']) && !part.contains(char::is_control);
+    let is_component = |part: &str| {
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && !part.contains(['\\', '\0'])
+            && !part.contains(char::is_control)
+    };
     is_export && module.split('/').all(is_component)
 }
 
@@ -148,10 +163,12 @@ fn cache_key(section: &mut Section<'_>) -> Option<Vec<JsonPointer>> {
         return section.refuse("key", "is a list of JSON pointers, such as [\"/from\", \"/to\"]");
     };
     if items.is_empty() {
-        return section.refuse("key", "an empty list would give every event the same answer; leave it out for the whole event");
+        return section
+            .refuse("key", "an empty list would give every event the same answer; leave it out for the whole event");
     }
     if items.len() > CACHE_KEY_POINTERS_MAX {
-        return section.refuse("key", &format!("has {} pointers; at most {CACHE_KEY_POINTERS_MAX} are allowed", items.len()));
+        return section
+            .refuse("key", &format!("has {} pointers; at most {CACHE_KEY_POINTERS_MAX} are allowed", items.len()));
     }
     let mut pointers: Vec<JsonPointer> = Vec::with_capacity(items.len());
     for item in items {
@@ -160,7 +177,9 @@ fn cache_key(section: &mut Section<'_>) -> Option<Vec<JsonPointer>> {
             continue;
         };
         match JsonPointer::parse(&text) {
-            Ok(pointer) if pointers.contains(&pointer) => section.refuse::<()>("key", &format!("{text:?} is there twice")),
+            Ok(pointer) if pointers.contains(&pointer) => {
+                section.refuse::<()>("key", &format!("{text:?} is there twice"))
+            }
             Ok(pointer) => {
                 pointers.push(pointer);
                 None
@@ -193,7 +212,9 @@ fn env(section: &mut Section<'_>) -> BTreeMap<String, String> {
     for (name, value) in &variables {
         let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !plain || name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
-            section.problems.push(format!("env.{name}: a variable's name has letters, digits and \"_\" and does not begin with a digit"));
+            section.problems.push(format!(
+                "env.{name}: a variable's name has letters, digits and \"_\" and does not begin with a digit"
+            ));
         } else if name.starts_with("RAAS_") {
             section.problems.push(format!("env.{name}: names that begin with RAAS_ are the platform's"));
         }
@@ -207,10 +228,16 @@ fn env(section: &mut Section<'_>) -> BTreeMap<String, String> {
 fn helpers(section: &mut Section<'_>) -> BTreeMap<String, String> {
     let helpers = section.texts();
     if helpers.len() > HELPERS_MAX_BINDINGS {
-        section.problems.push(format!("helpers: {} bindings; at most {HELPERS_MAX_BINDINGS} are allowed", helpers.len()));
+        section
+            .problems
+            .push(format!("helpers: {} bindings; at most {HELPERS_MAX_BINDINGS} are allowed", helpers.len()));
     }
     for (name, instance) in &helpers {
-        let plain = |text: &str| !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let plain = |text: &str| {
+            !text.is_empty()
+                && text.len() <= 128
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
         if !plain(name) || !plain(instance) {
             section.problems.push(format!("helpers.{name}: both names have 1 to 128 letters, digits, \"-\" and \"_\""));
         }

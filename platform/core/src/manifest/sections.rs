@@ -101,7 +101,12 @@ pub struct Scaling {
 
 impl Default for Scaling {
     fn default() -> Self {
-        Self { min: 0, max: limits::SCALING_DEFAULT_MAX_INSTANCES, idle_s: limits::SCALING_IDLE_DEFAULT_S, concurrency: 1 }
+        Self {
+            min: 0,
+            max: limits::SCALING_DEFAULT_MAX_INSTANCES,
+            idle_s: limits::SCALING_IDLE_DEFAULT_S,
+            concurrency: 1,
+        }
     }
 }
 
@@ -123,7 +128,13 @@ pub struct Cache {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { mode: CacheMode::Off, ttl_s: limits::CACHE_TTL_DEFAULT_S, stale_while_revalidate_s: 0, key: None, scope: CacheScope::Tenant }
+        Self {
+            mode: CacheMode::Off,
+            ttl_s: limits::CACHE_TTL_DEFAULT_S,
+            stale_while_revalidate_s: 0,
+            key: None,
+            scope: CacheScope::Tenant,
+        }
     }
 }
 

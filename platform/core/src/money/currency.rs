@@ -111,14 +111,17 @@ mod tests {
 
     #[test]
     fn lists_hold_three_capital_letters_each_once() {
-        let all: Vec<_> = [NO_DECIMALS, TWO_DECIMALS, THREE_DECIMALS].iter().flat_map(|list| list.split_ascii_whitespace()).collect();
+        let all: Vec<_> =
+            [NO_DECIMALS, TWO_DECIMALS, THREE_DECIMALS].iter().flat_map(|list| list.split_ascii_whitespace()).collect();
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
         for code in all {
             assert!(code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()), "{code}");
             assert_eq!(code.parse::<Currency>().unwrap().code(), code);
         }
-        for (constant, code) in [(Currency::USD, "USD"), (Currency::EUR, "EUR"), (Currency::GBP, "GBP"), (Currency::JPY, "JPY")] {
+        for (constant, code) in
+            [(Currency::USD, "USD"), (Currency::EUR, "EUR"), (Currency::GBP, "GBP"), (Currency::JPY, "JPY")]
+        {
             assert_eq!(code.parse(), Ok(constant));
         }
         for text in ["", "usd", "US", "USDX", "ABC", "€€€"] {

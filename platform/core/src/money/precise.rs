@@ -36,7 +36,8 @@ impl PreciseAmount {
         // Cancel what can be cancelled first: it is what makes the usual cases exact and keeps the product small.
         let common = gcd(PER_PICO, per);
         let (scale, per) = (PER_PICO / common, per / common);
-        let product = rate.as_pico().checked_mul(quantity).and_then(|p| p.checked_mul(scale)).ok_or(MoneyError::Overflow)?;
+        let product =
+            rate.as_pico().checked_mul(quantity).and_then(|p| p.checked_mul(scale)).ok_or(MoneyError::Overflow)?;
         Ok(Self { units: div_half_even(product, per), currency })
     }
 
@@ -163,8 +164,17 @@ mod tests {
     #[test]
     fn rounds_half_to_even_once() {
         for (decimal, minor) in [
-            ("0.005", 0), ("0.015", 2), ("0.025", 2), ("0.0250000001", 3), ("0.0249999", 2), ("-0.005", 0), ("-0.015", -2),
-            ("-0.025", -2), ("-0.026", -3), ("12.345", 1234), ("12.355", 1236),
+            ("0.005", 0),
+            ("0.015", 2),
+            ("0.025", 2),
+            ("0.0250000001", 3),
+            ("0.0249999", 2),
+            ("-0.005", 0),
+            ("-0.015", -2),
+            ("-0.025", -2),
+            ("-0.026", -3),
+            ("12.345", 1234),
+            ("12.355", 1236),
         ] {
             assert_eq!(amount(decimal).round_to_money().unwrap().minor, minor, "{decimal}");
         }
@@ -172,7 +182,13 @@ mod tests {
 
     #[test]
     fn prints_tiny_amounts() {
-        for (decimal, text) in [("0.000000417", "$0.000000417"), ("1.5", "$1.50"), ("0", "$0.00"), ("-0.0000002", "-$0.0000002"), ("3", "$3.00")] {
+        for (decimal, text) in [
+            ("0.000000417", "$0.000000417"),
+            ("1.5", "$1.50"),
+            ("0", "$0.00"),
+            ("-0.0000002", "-$0.0000002"),
+            ("3", "$3.00"),
+        ] {
             assert_eq!(amount(decimal).to_string(), text);
         }
         assert_eq!(amount("1.5").to_decimal_string(), "1.5");

@@ -21,11 +21,13 @@ struct Extension {
 }
 
 pub(super) fn read(archive: &[u8], writer: &mut Writer<'_>) -> Result<(), PackageError> {
-    let stream_max = writer.limits.unpacked_max_bytes + OVERHEAD_BYTES_PER_ENTRY * (writer.limits.entries_max as u64 + 16);
+    let stream_max =
+        writer.limits.unpacked_max_bytes + OVERHEAD_BYTES_PER_ENTRY * (writer.limits.entries_max as u64 + 16);
     let mut stream = Bounded { inner: MultiGzDecoder::new(archive), left: stream_max, exceeded: false };
     let outcome = read_entries(&mut stream, writer);
     // Read on to the end: the check sum stands there, and a stream that is cut off shows only then.
-    let outcome = outcome.and_then(|()| std::io::copy(&mut stream, &mut std::io::sink()).map(drop).map_err(PackageError::damaged));
+    let outcome = outcome
+        .and_then(|()| std::io::copy(&mut stream, &mut std::io::sink()).map(drop).map_err(PackageError::damaged));
     if stream.exceeded {
         return Err(PackageError::TooLarge { limit_bytes: writer.limits.unpacked_max_bytes });
     }
@@ -54,7 +56,8 @@ fn read_entries(stream: &mut impl Read, writer: &mut Writer<'_>) -> Result<(), P
                 if sparse {
                     return Err(EntryProblem::Sparse.of(&name));
                 }
-                let target = link.or_else(|| entry.link_name_bytes().map(std::borrow::Cow::into_owned)).unwrap_or_default();
+                let target =
+                    link.or_else(|| entry.link_name_bytes().map(std::borrow::Cow::into_owned)).unwrap_or_default();
                 write_entry(kind, &name, &target, &mut entry, writer)?;
             }
         }
@@ -111,7 +114,8 @@ fn read_pax(body: &[u8], extension: &mut Extension) -> Result<(), PackageError> 
     let mut rest = body;
     while !rest.is_empty() {
         let space = rest.iter().position(|byte| *byte == b' ').ok_or_else(malformed)?;
-        let length: usize = std::str::from_utf8(&rest[..space]).ok().and_then(|digits| digits.parse().ok()).ok_or_else(malformed)?;
+        let length: usize =
+            std::str::from_utf8(&rest[..space]).ok().and_then(|digits| digits.parse().ok()).ok_or_else(malformed)?;
         let record = rest.get(space + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(malformed)?;
         rest = &rest[length..];
         let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(malformed)?;

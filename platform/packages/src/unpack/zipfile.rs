@@ -59,7 +59,8 @@ fn entry_count(archive: &[u8]) -> Result<usize, PackageError> {
     let cut_off = || PackageError::damaged("the directory at the end is missing");
     let last_start = archive.len().checked_sub(END_RECORD_BYTES).ok_or_else(cut_off)?;
     let first_start = last_start.saturating_sub(usize::from(u16::MAX));
-    let start = (first_start..=last_start).rev().find(|at| archive[*at..].starts_with(b"PK\x05\x06")).ok_or_else(cut_off)?;
+    let start =
+        (first_start..=last_start).rev().find(|at| archive[*at..].starts_with(b"PK\x05\x06")).ok_or_else(cut_off)?;
     if start >= 20 && archive[start - 20..].starts_with(b"PK\x06\x07") {
         return Err(PackageError::damaged("zip64 is not supported; such a package is above the limits"));
     }

@@ -191,7 +191,8 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'to the host', ('192.0.
     let mut packet = [0u8; 2048];
     let sent = std::iter::from_fn(|| nix::unistd::read(&network.fd, &mut packet).ok().map(|n| packet[..n].to_vec()));
     let wanted: Vec<u8> = [network.address.octets(), [192, 0, 2, 1]].concat();
-    let found = sent.into_iter().any(|packet| packet.get(12..20) == Some(&wanted[..]) && packet.ends_with(b"to the host"));
+    let found =
+        sent.into_iter().any(|packet| packet.get(12..20) == Some(&wanted[..]) && packet.ends_with(b"to the host"));
     assert!(found, "the datagram comes out of the device");
 }
 

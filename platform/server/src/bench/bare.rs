@@ -35,7 +35,8 @@ struct Answer {
 pub fn start(reply: &Reply, folder: &Path) -> anyhow::Result<(Child, std::net::SocketAddr)> {
     // The server adds these two itself.
     let own = |name: &str| ["content-length", "date"].iter().any(|header| name.eq_ignore_ascii_case(header));
-    let headers = reply.headers().filter(|(name, _)| !own(name)).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let headers =
+        reply.headers().filter(|(name, _)| !own(name)).map(|(name, value)| (name.to_owned(), value.to_owned()));
     let answer = Answer { headers: headers.collect(), body: String::from_utf8(reply.body.clone())? };
     let file = folder.join("bare-answer.json");
     std::fs::write(&file, serde_json::to_vec(&answer)?)?;
@@ -57,7 +58,8 @@ pub fn serve(file: &Path) -> anyhow::Result<()> {
     for (name, value) in &headers {
         map.append(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
     }
-    let router = Router::new().route("/v1/functions/{name}/invocations", post(answer)).with_state((map, Bytes::from(body)));
+    let router =
+        Router::new().route("/v1/functions/{name}/invocations", post(answer)).with_state((map, Bytes::from(body)));
     // Threads as the platform has them.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

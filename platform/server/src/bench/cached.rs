@@ -10,7 +10,7 @@ use super::load::{Sample, Target, load};
 use super::peers::{Peers, ensure_hit};
 use super::platform::{Function, Platform};
 use super::report::{self, Row, Series};
-use super::{Plan, alternate};
+use super::{Plan, Side, alternate};
 
 /// Connections at once.
 const CONNECTIONS: usize = 32;
@@ -57,15 +57,16 @@ pub fn measure(plan: &Plan, peers: &Peers, rows: &mut Vec<Row>) -> anyhow::Resul
             for n in EVENTS {
                 ensure_hit(&mut exchanges, &request(n))?;
             }
-            let samples = EVENTS.map(|n| Sample::probe(&mut exchanges, request(n), &constant)).collect::<anyhow::Result<Rc<[_]>>>()?;
+            let samples = EVENTS
+                .map(|n| Sample::probe(&mut exchanges, request(n), &constant))
+                .collect::<anyhow::Result<Rc<[_]>>>()?;
             Some(Target { address: nginx.address, samples })
         }
         Err(_) => None,
     };
 
     let rate = |target: &Target| Ok(load(target, CONNECTIONS, plan.lasting)?.rate);
-    let mut sides: Vec<(&str, Box<dyn FnMut() -> anyhow::Result<f64>>)> =
-        vec![("raas", Box::new(|| rate(&ours))), ("bare axum", Box::new(|| rate(&bare)))];
+    let mut sides: Vec<Side<'_>> = vec![("raas", Box::new(|| rate(&ours))), ("bare axum", Box::new(|| rate(&bare)))];
     if let Some(cache) = &cache {
         sides.push(("nginx proxy_cache", Box::new(|| rate(cache))));
     }
@@ -73,10 +74,24 @@ pub fn measure(plan: &Plan, peers: &Peers, rows: &mut Vec<Row>) -> anyhow::Resul
     let what = |peer: &str| format!("cached answers, {CONNECTIONS} connections, against {peer}");
     if let [ours, bare, rest @ ..] = &series[..] {
         let target = report::Target::TimesPeerAtLeast(0.85);
-        rows.push(Row::new("cached", what("bare axum giving the same bytes"), "req/s", target, ours.clone(), Some(bare.clone())));
+        rows.push(Row::new(
+            "cached",
+            what("bare axum giving the same bytes"),
+            "req/s",
+            target,
+            ours.clone(),
+            Some(bare.clone()),
+        ));
         if let [nginx] = rest {
             let target = report::Target::TimesPeerAbove(1.0);
-            rows.push(Row::new("cached", what("nginx proxy_cache keyed by body"), "req/s", target, ours.clone(), Some(nginx.clone())));
+            rows.push(Row::new(
+                "cached",
+                what("nginx proxy_cache keyed by body"),
+                "req/s",
+                target,
+                ours.clone(),
+                Some(nginx.clone()),
+            ));
         }
     }
     nginx.map(|_| ())

@@ -48,7 +48,9 @@ impl Child {
                 Ok(())
             });
         }
-        let process = command.spawn().with_context(|| format!("{what} cannot be started ({})", command.get_program().display()))?;
+        let process = command
+            .spawn()
+            .with_context(|| format!("{what} cannot be started ({})", command.get_program().display()))?;
         Ok(Self { process, what, output })
     }
 

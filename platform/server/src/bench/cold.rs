@@ -39,7 +39,13 @@ pub fn measure(plan: &Plan, rows: &mut Vec<Row>) -> anyhow::Result<()> {
                 times.push(first_call(platform, times.len(), full)?);
             }
         }
-        plan.say(&format!("cold {}/{}: {} first calls with the pool, {} without", round + 1, plan.rounds, with.len(), without.len()));
+        plan.say(&format!(
+            "cold {}/{}: {} first calls with the pool, {} without",
+            round + 1,
+            plan.rounds,
+            with.len(),
+            without.len()
+        ));
     }
     let quantile = |times: &[f64], share: f64| {
         let mut sorted = times.to_vec();
@@ -52,14 +58,26 @@ pub fn measure(plan: &Plan, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let p99 = |side: &str, times: &[f64]| Series::new(side, vec![quantile(times, 0.99)]);
     let (on, off) = (p99("pool on", &with), p99("pool off", &without));
     rows.push(
-        Row::new("cold", "first call of a Python function, pool full, p50", "ms", Target::AtMost(P50_MAX_MS), half, None)
-            .note(counts.clone()),
+        Row::new(
+            "cold",
+            "first call of a Python function, pool full, p50",
+            "ms",
+            Target::AtMost(P50_MAX_MS),
+            half,
+            None,
+        )
+        .note(counts.clone()),
     );
     rows.push(
-        Row::new("cold", "the same, p99, against the pool off", "ms", Target::TimesPeerAtMost(P99_RATIO_MAX), on, Some(off)).note(format!(
-            "p50 with the pool off: {:.1} ms",
-            quantile(&without, 0.5)
-        )),
+        Row::new(
+            "cold",
+            "the same, p99, against the pool off",
+            "ms",
+            Target::TimesPeerAtMost(P99_RATIO_MAX),
+            on,
+            Some(off),
+        )
+        .note(format!("p50 with the pool off: {:.1} ms", quantile(&without, 0.5))),
     );
     Ok(())
 }

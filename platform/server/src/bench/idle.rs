@@ -33,12 +33,16 @@ pub fn measure(plan: &Plan, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let (before, begun) = (used()?, Instant::now());
     std::thread::sleep(WATCHED);
     let percent = (used()?.saturating_sub(before)).as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0;
-    let resident = processes.iter().map(|pid| Ok(resident_kib(*pid)? as f64 / 1024.0)).collect::<anyhow::Result<Vec<_>>>()?;
+    let resident =
+        processes.iter().map(|pid| Ok(resident_kib(*pid)? as f64 / 1024.0)).collect::<anyhow::Result<Vec<_>>>()?;
     let total = resident.iter().sum();
     let one = |value: f64| Series::new("raas", vec![value]);
     let what = "resident memory of gateway and spawner, no functions, pools full";
     let parts = resident.iter().map(|part| format!("{part:.1}")).collect::<Vec<_>>().join(" + ");
-    rows.push(Row::new("idle", what, "MiB", Target::AtMost(RESIDENT_MAX_MB), one(total), None).note(format!("gateway + spawner: {parts} MiB")));
+    rows.push(
+        Row::new("idle", what, "MiB", Target::AtMost(RESIDENT_MAX_MB), one(total), None)
+            .note(format!("gateway + spawner: {parts} MiB")),
+    );
     let what = format!("processor time of both over {} s, of one processor", WATCHED.as_secs());
     rows.push(Row::new("idle", what, "%", Target::AtMost(PROCESSOR_MAX_PERCENT), one(percent), None));
     Ok(())

@@ -95,7 +95,8 @@ pub fn load(target: &Target, connections: usize, lasting: Duration) -> anyhow::R
 
 /// One connection: asks until the time is over.
 async fn ask(target: Target, place: usize, from: Instant, until: Instant) -> anyhow::Result<Histogram> {
-    let mut stream = TcpStream::connect(target.address).await.with_context(|| format!("cannot connect to {}", target.address))?;
+    let mut stream =
+        TcpStream::connect(target.address).await.with_context(|| format!("cannot connect to {}", target.address))?;
     stream.set_nodelay(true)?;
     let mut latencies = Histogram::default();
     let mut buffer = vec![0; 64 * 1024];

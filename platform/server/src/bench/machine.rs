@@ -53,7 +53,8 @@ pub fn resident_kib(pid: u32) -> anyhow::Result<u64> {
 pub fn processor_time(pid: u32) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name, in brackets, may hold anything; the fields after it are numbers.
-    let fields: Vec<&str> = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
     let (user, system) = ticks(11).zip(ticks(12)).with_context(|| format!("process {pid} has no times"))?;
     // SAFETY: reads a constant of the system.

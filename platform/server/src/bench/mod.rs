@@ -105,7 +105,8 @@ pub fn run(arguments: &BenchArguments, json: bool) -> anyhow::Result<()> {
     }
     let plan = Plan { rounds: arguments.rounds as usize, lasting: Duration::from_secs(arguments.seconds) };
     let peers = Peers::new(&arguments.peers.clone().unwrap_or_else(platform::default_peers));
-    let mut report = Report { machine: Machine::this(), peers: peers.versions(), rows: Vec::new(), failures: Vec::new() };
+    let mut report =
+        Report { machine: Machine::this(), peers: peers.versions(), rows: Vec::new(), failures: Vec::new() };
     let figures = if arguments.only.is_empty() { Figure::value_variants() } else { &arguments.only };
     for figure in figures {
         let rows = &mut report.rows;

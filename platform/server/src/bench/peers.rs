@@ -14,7 +14,8 @@ use super::http::Exchanges;
 const HOW_TO_INSTALL: &str = "run `make bench`, or `scripts/bench-peers.sh DIR` and `raas bench --peers DIR`";
 
 /// The handler for functions-framework that does what [`super::warm`]'s does.
-const PYTHON_HANDLER: &str = "def handler(request):\n    event = request.get_json()\n    return {\"ok\": True, \"n\": event[\"n\"]}\n";
+const PYTHON_HANDLER: &str =
+    "def handler(request):\n    event = request.get_json()\n    return {\"ok\": True, \"n\": event[\"n\"]}\n";
 
 /// The same for workerd.
 const WORKER: &str = "export default { async fetch(request) { const event = await request.json(); return Response.json({ ok: true, n: event.n }); } };\n";
@@ -166,7 +167,8 @@ fn start(what: &'static str, mut command: Command, address: SocketAddr, folder: 
 
 fn nginx() -> anyhow::Result<PathBuf> {
     let found = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-    let found = found.map(|folder| folder.join("nginx")).chain([PathBuf::from("/usr/sbin/nginx")]).find(|path| path.is_file());
+    let found =
+        found.map(|folder| folder.join("nginx")).chain([PathBuf::from("/usr/sbin/nginx")]).find(|path| path.is_file());
     found.with_context(|| format!("nginx is not installed: {HOW_TO_INSTALL}"))
 }
 

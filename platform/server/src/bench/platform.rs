@@ -80,7 +80,10 @@ impl Platform {
     pub fn start(name: &'static str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let data = tempfile::Builder::new().prefix("raas-bench-").tempdir()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["up", "--json", "--listen", "127.0.0.1:0", "--data"]).arg(data.path().join("data")).stdout(Stdio::piped());
+        command
+            .args(["up", "--json", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path().join("data"))
+            .stdout(Stdio::piped());
         for (variable, _) in std::env::vars_os() {
             if variable.to_str().is_some_and(|variable| variable.starts_with("RAAS_")) {
                 command.env_remove(variable);
@@ -109,7 +112,8 @@ impl Platform {
             .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok())
             .collect::<String>();
         let spawner = children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid: &u32| {
-            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split(|byte| *byte == 0).nth(1) == Some(b"spawner"))
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.split(|byte| *byte == 0).nth(1) == Some(b"spawner"))
         });
         Ok([gateway, spawner.context("the platform has no spawner")?])
     }
@@ -155,7 +159,11 @@ impl Platform {
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        bail!("the platform did not come to have {what} within {} s; it said: {}", STATE_WITHIN.as_secs(), self.process.said());
+        bail!(
+            "the platform did not come to have {what} within {} s; it said: {}",
+            STATE_WITHIN.as_secs(),
+            self.process.said()
+        );
     }
 }
 

@@ -86,7 +86,14 @@ pub struct Row {
 
 impl Row {
     /// Compares.
-    pub fn new(figure: &'static str, what: impl Into<String>, unit: &'static str, target: Target, ours: Series, peer: Option<Series>) -> Self {
+    pub fn new(
+        figure: &'static str,
+        what: impl Into<String>,
+        unit: &'static str,
+        target: Target,
+        ours: Series,
+        peer: Option<Series>,
+    ) -> Self {
         let ratio = peer.as_ref().filter(|peer| peer.median > 0.0).map(|peer| ours.median / peer.median);
         let passed = match target {
             Target::AtMost(most) => ours.median <= most,

@@ -46,16 +46,23 @@ pub fn measure(plan: &Plan, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let begun = Instant::now();
     register(plan, &large, MANY)?;
     let took = begun.elapsed();
-    let registered = format!("registering {MANY} functions with {UPLOADS} uploads at once took {:.1} s", took.as_secs_f64());
+    let registered =
+        format!("registering {MANY} functions with {UPLOADS} uploads at once took {:.1} s", took.as_secs_f64());
     let few = called(&small)?;
     let many = called(&large)?;
     for connections in [1, 32] {
         let p50 = |target: &Target| Ok(load(target, connections, plan.lasting)?.p50_us());
-        let series = alternate(plan, "routing", vec![("10,000 functions", Box::new(|| p50(&many))), ("10 functions", Box::new(|| p50(&few)))])?;
+        let series = alternate(
+            plan,
+            "routing",
+            vec![("10,000 functions", Box::new(|| p50(&many))), ("10 functions", Box::new(|| p50(&few)))],
+        )?;
         if let [many, few] = &series[..] {
             let what = format!("cached answer with {MANY} functions against {FEW}, connections: {connections}, p50");
             let target = report::Target::TimesPeerAtMost(RATIO_MAX);
-            rows.push(Row::new("routing", what, "µs", target, many.clone(), Some(few.clone())).note(registered.clone()));
+            rows.push(
+                Row::new("routing", what, "µs", target, many.clone(), Some(few.clone())).note(registered.clone()),
+            );
         }
     }
     Ok(())
@@ -74,7 +81,7 @@ fn register(plan: &Plan, platform: &Platform, count: usize) -> anyhow::Result<()
             if number >= count {
                 return Ok(());
             }
-            if number > 0 && number % 1000 == 0 {
+            if number > 0 && number.is_multiple_of(1000) {
                 plan.say(&format!("routing: {number} functions registered"));
             }
             client.deploy(&Function { name: &name(number), ..FUNCTION }.pack()?)?;

@@ -60,7 +60,14 @@ pub fn python_latency(plan: &Plan, peers: &Peers, rows: &mut Vec<Row>) -> anyhow
     )?;
     if let [ours, theirs] = &series[..] {
         let what = "warm Python handler, 1 connection, p50";
-        rows.push(Row::new("python", what, "µs", report::Target::TimesPeerAtMost(0.35), ours.clone(), Some(theirs.clone())));
+        rows.push(Row::new(
+            "python",
+            what,
+            "µs",
+            report::Target::TimesPeerAtMost(0.35),
+            ours.clone(),
+            Some(theirs.clone()),
+        ));
     }
     Ok(())
 }

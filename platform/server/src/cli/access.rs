@@ -100,7 +100,9 @@ pub fn keys(screen: Screen, client: &Client, command: KeysCommand) -> Outcome {
             })
         }
         KeysCommand::Revoke { id, tenant } => {
-            client.call(&Call::new(Method::DELETE, format!("/v1/keys/{}", encode(&id))).query_if("tenant", tenant.as_deref()))?;
+            client.call(
+                &Call::new(Method::DELETE, format!("/v1/keys/{}", encode(&id))).query_if("tenant", tenant.as_deref()),
+            )?;
             done(screen, json!({ "id": id, "revoked": true }), &format!("key {id} is revoked"))
         }
     }
@@ -118,7 +120,8 @@ pub fn tenants(screen: Screen, client: &Client, command: TenantsCommand) -> Outc
     match command {
         TenantsCommand::Create { name } => {
             let body = json!({ "name": name }).to_string();
-            let answer = client.call(&Call::new(Method::POST, "/v1/tenants").once().body("application/json", body.as_bytes()))?;
+            let answer = client
+                .call(&Call::new(Method::POST, "/v1/tenants").once().body("application/json", body.as_bytes()))?;
             screen.answer(&answer, |tenant| {
                 let hint = format!("id {} · raas keys create --tenant {}", text(tenant, "id"), text(tenant, "name"));
                 format!("tenant {} is made\n{}", text(tenant, "name"), screen.dim(&hint))
@@ -129,7 +132,11 @@ pub fn tenants(screen: Screen, client: &Client, command: TenantsCommand) -> Outc
             screen.answer(&answer, |tenants| {
                 let mut table = Table::new(&["NAME", "ID", "CREATED"]);
                 for tenant in list(tenants, "items") {
-                    table.row([text(tenant, "name").to_owned(), text(tenant, "id").to_owned(), moment(text(tenant, "created_at"))]);
+                    table.row([
+                        text(tenant, "name").to_owned(),
+                        text(tenant, "id").to_owned(),
+                        moment(text(tenant, "created_at")),
+                    ]);
                 }
                 table.render(|head| screen.bold(head), "no tenants")
             })

@@ -300,17 +300,25 @@ mod tests {
 
     #[test]
     fn json_may_stand_before_and_after_the_command() {
-        for line in ["raas --json functions", "raas functions --json", "raas keys list --json", "raas --json keys list"] {
+        for line in ["raas --json functions", "raas functions --json", "raas keys list --json", "raas --json keys list"]
+        {
             assert!(parse(line).unwrap().json, "{line}");
         }
     }
 
     #[test]
     fn an_event_comes_from_one_place() {
-        for line in ["raas invoke f", "raas invoke f -", "raas invoke f -d -5", "raas invoke f -f -", "raas invoke f --data {}"] {
+        for line in
+            ["raas invoke f", "raas invoke f -", "raas invoke f -d -5", "raas invoke f -f -", "raas invoke f --data {}"]
+        {
             assert!(parse(line).is_ok(), "{line}");
         }
-        for line in ["raas invoke f - -d 1", "raas invoke f -d 1 -f x", "raas invoke f x", "raas invoke f --version 1 --alias a"] {
+        for line in [
+            "raas invoke f - -d 1",
+            "raas invoke f -d 1 -f x",
+            "raas invoke f x",
+            "raas invoke f --version 1 --alias a",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -221,7 +221,12 @@ impl Client {
     ///
     /// # Errors
     /// No answer, or a problem.
-    pub fn page(&self, path: &str, query: &[(&str, Option<&str>)], cursor: Option<&str>) -> Outcome<(Vec<Box<RawValue>>, Option<String>)> {
+    pub fn page(
+        &self,
+        path: &str,
+        query: &[(&str, Option<&str>)],
+        cursor: Option<&str>,
+    ) -> Outcome<(Vec<Box<RawValue>>, Option<String>)> {
         #[derive(Deserialize)]
         struct Page {
             items: Vec<Box<RawValue>>,
@@ -257,11 +262,23 @@ impl Client {
         let result = match call.body {
             Some((content_type, body)) => {
                 let request = builder.header(http::header::CONTENT_TYPE, content_type).body(body).map_err(invalid)?;
-                self.agent.run(self.agent.configure_request(request).timeout_global(call.within).timeout_recv_response(recv_within(call)).build())
+                self.agent.run(
+                    self.agent
+                        .configure_request(request)
+                        .timeout_global(call.within)
+                        .timeout_recv_response(recv_within(call))
+                        .build(),
+                )
             }
             None => {
                 let request = builder.body(()).map_err(invalid)?;
-                self.agent.run(self.agent.configure_request(request).timeout_global(call.within).timeout_recv_response(recv_within(call)).build())
+                self.agent.run(
+                    self.agent
+                        .configure_request(request)
+                        .timeout_global(call.within)
+                        .timeout_recv_response(recv_within(call))
+                        .build(),
+                )
             }
         };
         result.map_err(|error| self.unreachable(&error))
@@ -272,7 +289,9 @@ impl Client {
         let refused = matches!(error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
             || matches!(error, ureq::Error::ConnectionFailed);
         let cause = match error {
-            ureq::Error::Timeout(ureq::Timeout::Connect) => format!("it did not take the connection within {} s", CONNECT_WITHIN.as_secs()),
+            ureq::Error::Timeout(ureq::Timeout::Connect) => {
+                format!("it did not take the connection within {} s", CONNECT_WITHIN.as_secs())
+            }
             ureq::Error::Timeout(_) => "it took too long".to_owned(),
             ureq::Error::HostNotFound => "there is no such host".to_owned(),
             ureq::Error::Io(error) => error.to_string(),
@@ -285,8 +304,11 @@ impl Client {
     /// An answer that is not a success.
     pub fn problem(&self, status: StatusCode, body: &[u8]) -> Failure {
         match serde_json::from_slice::<Value>(body) {
-            Ok(mut problem) if status == StatusCode::UNAUTHORIZED && self.key.is_none() && problem.get("code").is_some() => {
-                problem["title"] = format!("no key is known for {}; set RAAS_API_KEY, or `raas login {}`", self.url, self.url).into();
+            Ok(mut problem)
+                if status == StatusCode::UNAUTHORIZED && self.key.is_none() && problem.get("code").is_some() =>
+            {
+                problem["title"] =
+                    format!("no key is known for {}; set RAAS_API_KEY, or `raas login {}`", self.url, self.url).into();
                 Failure::Problem(problem)
             }
             Ok(problem) if problem.get("code").is_some() => Failure::Problem(problem),
@@ -338,7 +360,10 @@ mod tests {
     fn paths_and_queries_are_encoded() {
         assert_eq!(encode("a/b c?é"), "a%2Fb%20c%3F%C3%A9");
         assert_eq!(encode(".."), "%2E%2E");
-        let call = Call::new(Method::GET, "/v1/usage").query("from", "2026-01-01T00:00:00+02:00").query_if("to", None).query("limit", "5");
+        let call = Call::new(Method::GET, "/v1/usage")
+            .query("from", "2026-01-01T00:00:00+02:00")
+            .query_if("to", None)
+            .query("limit", "5");
         assert_eq!(call.path, "/v1/usage?from=2026-01-01T00%3A00%3A00%2B02%3A00&limit=5");
     }
 
@@ -358,7 +383,12 @@ mod tests {
 
     #[test]
     fn loopback_is_recognised() {
-        for (url, expected) in [("http://127.0.0.1:80", true), ("http://[::1]:80", true), ("http://localhost", true), ("http://example.org", false)] {
+        for (url, expected) in [
+            ("http://127.0.0.1:80", true),
+            ("http://[::1]:80", true),
+            ("http://localhost", true),
+            ("http://example.org", false),
+        ] {
             assert_eq!(is_loopback(url), expected, "{url}");
         }
     }

@@ -13,7 +13,9 @@ use crate::gateway;
 pub fn run(screen: Screen, command: ConfigCommand) -> Outcome {
     let ConfigCommand::Show { config } = command;
     let settings = load(config.as_deref())?;
-    let unprintable = |error: &dyn std::fmt::Display| Failure::local("unprintable", format!("the settings cannot be printed: {error}"));
+    let unprintable = |error: &dyn std::fmt::Display| {
+        Failure::local("unprintable", format!("the settings cannot be printed: {error}"))
+    };
     if screen.json {
         return screen.value(&serde_json::to_value(&settings).map_err(|error| unprintable(&error))?);
     }
@@ -26,5 +28,7 @@ pub fn run(screen: Screen, command: ConfigCommand) -> Outcome {
 /// Standard output is closed.
 pub fn openapi(screen: Screen) -> Outcome {
     let document = gateway::document().to_pretty_json();
-    screen.line(&document.map_err(|error| Failure::local("unprintable", format!("the document cannot be printed: {error}")))?)
+    screen.line(
+        &document.map_err(|error| Failure::local("unprintable", format!("the document cannot be printed: {error}")))?,
+    )
 }

@@ -24,8 +24,12 @@ pub struct Context {
 /// # Errors
 /// Neither `RAAS_CONTEXT`, `XDG_CONFIG_HOME` nor `HOME` is set.
 pub fn context_path() -> Outcome<PathBuf> {
-    path_from(|variable| std::env::var(variable).ok().filter(|value| !value.is_empty()))
-        .ok_or_else(|| Failure::local("no-context", "there is no home folder to keep the context in; set RAAS_CONTEXT to a file's path"))
+    path_from(|variable| std::env::var(variable).ok().filter(|value| !value.is_empty())).ok_or_else(|| {
+        Failure::local(
+            "no-context",
+            "there is no home folder to keep the context in; set RAAS_CONTEXT to a file's path",
+        )
+    })
 }
 
 fn path_from(environment: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
@@ -45,7 +49,9 @@ fn path_from(environment: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
 /// It cannot be written.
 pub fn write_context(context: &Context) -> Outcome<PathBuf> {
     let path = context_path()?;
-    let failed = |error: io::Error| Failure::local("no-context", format!("the context cannot be kept in {}: {error}", path.display()));
+    let failed = |error: io::Error| {
+        Failure::local("no-context", format!("the context cannot be kept in {}: {error}", path.display()))
+    };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
@@ -68,8 +74,9 @@ pub fn resolve() -> Outcome<Context> {
 }
 
 fn read(path: &Path) -> Outcome<Option<Context>> {
-    let unusable =
-        |error: &dyn std::fmt::Display| Failure::local("no-context", format!("the context in {} cannot be used: {error}", path.display()));
+    let unusable = |error: &dyn std::fmt::Display| {
+        Failure::local("no-context", format!("the context in {} cannot be used: {error}", path.display()))
+    };
     match std::fs::read_to_string(path) {
         Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| unusable(&error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -101,7 +108,10 @@ pub fn clean_url(text: &str) -> Result<String, String> {
     let text = text.trim().trim_end_matches('/');
     let parsed: Result<http::Uri, _> = text.parse();
     match parsed {
-        Ok(uri) if matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty()) => {
+        Ok(uri)
+            if matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty()) =>
+        {
             Ok(text.to_owned())
         }
         _ => Err(format!("`{text}` is not an address such as http://127.0.0.1:8080")),
@@ -146,7 +156,9 @@ mod tests {
     #[test]
     fn the_place_of_the_context_follows_the_environment() {
         let with = |pairs: &'static [(&'static str, &'static str)]| {
-            path_from(move |wanted| pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned()))
+            path_from(move |wanted| {
+                pairs.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned())
+            })
         };
         assert_eq!(with(&[("RAAS_CONTEXT", "/x.json"), ("HOME", "/h")]), Some("/x.json".into()));
         assert_eq!(with(&[("XDG_CONFIG_HOME", "/c"), ("HOME", "/h")]), Some("/c/raas/context.json".into()));

@@ -38,12 +38,19 @@ pub fn deploy(screen: Screen, client: &Client, folder: &Path, alias: &str) -> Ou
         let (name, version) = (text(deployed, "name"), &deployed["version"]);
         let existed = deployed["existed"].as_bool() == Some(true);
         let what = match existed {
-            true => format!("{name} version {version} is what was deployed before; {} points at it", text(deployed, "alias")),
+            true => format!(
+                "{name} version {version} is what was deployed before; {} points at it",
+                text(deployed, "alias")
+            ),
             false => format!("{name} version {version} is deployed; {} points at it", text(deployed, "alias")),
         };
         let digest: String = text(deployed, "digest").chars().take(12).collect();
         let size = bytes(deployed["size_bytes"].as_u64().unwrap_or(0));
-        format!("{}\n{}", screen.green(&what), screen.dim(&format!("digest {digest} · {size} · raas invoke {name} -d '{{}}'")))
+        format!(
+            "{}\n{}",
+            screen.green(&what),
+            screen.dim(&format!("digest {digest} · {size} · raas invoke {name} -d '{{}}'"))
+        )
     })
 }
 

@@ -89,7 +89,9 @@ impl Failure {
             Self::Unreachable { url, refused: true, .. } => format!(
                 "no platform answers at {url}; start one with `raas up`, or name another with RAAS_URL and RAAS_API_KEY or `raas login URL`"
             ),
-            Self::Unreachable { url, refused: false, cause, .. } => format!("the platform at {url} gave no answer: {cause}"),
+            Self::Unreachable { url, refused: false, cause, .. } => {
+                format!("the platform at {url} gave no answer: {cause}")
+            }
             Self::Output(error) => format!("standard output cannot be written: {error}"),
         }
     }
@@ -186,7 +188,12 @@ mod tests {
 
     #[test]
     fn failures_of_this_side_have_the_shape_of_problems() {
-        let failure = Failure::Unreachable { url: "http://127.0.0.1:1".into(), refused: true, lost: true, cause: "refused".into() };
+        let failure = Failure::Unreachable {
+            url: "http://127.0.0.1:1".into(),
+            refused: true,
+            lost: true,
+            cause: "refused".into(),
+        };
         assert_eq!(failure.to_problem()["code"], "no-answer");
         assert!(failure.title().contains("raas up"));
     }

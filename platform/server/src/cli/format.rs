@@ -53,9 +53,9 @@ pub fn parse_moment(text: &str) -> Result<String, String> {
         return Ok(SystemClock.now().saturating_sub(ago).to_string());
     }
     let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    let moment: TimestampUs = whole
-        .parse()
-        .map_err(|_| "expected a moment such as 2026-01-31T12:00:00Z, a date, or so long ago: 90s, 15m, 2h, 7d".to_owned())?;
+    let moment: TimestampUs = whole.parse().map_err(|_| {
+        "expected a moment such as 2026-01-31T12:00:00Z, a date, or so long ago: 90s, 15m, 2h, 7d".to_owned()
+    })?;
     Ok(moment.to_string())
 }
 
@@ -119,7 +119,10 @@ mod tests {
 
     #[test]
     fn figures_have_sensible_digits() {
-        assert_eq!([0.0, 0.0421, 1.234, 12.34, 123.4, 12_345.6].map(ms), ["0", "0.042", "1.23", "12.3", "123", "12346"]);
+        assert_eq!(
+            [0.0, 0.0421, 1.234, 12.34, 123.4, 12_345.6].map(ms),
+            ["0", "0.042", "1.23", "12.3", "123", "12346"]
+        );
         assert_eq!([12, 2048, 5 << 20].map(bytes), ["12 B", "2.0 KiB", "5.0 MiB"]);
         assert_eq!(moment("2026-01-31T12:00:01.123456Z"), "2026-01-31 12:00:01Z");
         assert_eq!(time_of_day("2026-01-31T12:00:01.123456Z"), "12:00:01.123");
@@ -141,6 +144,9 @@ mod tests {
     fn a_split_alias_shows_shares() {
         assert_eq!(targets(&[]), "-");
         assert_eq!(targets(&[json!({"version": 3, "weight": 7})]), "3");
-        assert_eq!(targets(&[json!({"version": 1, "weight": 2}), json!({"version": 2, "weight": 1})]), "1 (66.7%), 2 (33.3%)");
+        assert_eq!(
+            targets(&[json!({"version": 1, "weight": 2}), json!({"version": 2, "weight": 1})]),
+            "1 (66.7%), 2 (33.3%)"
+        );
     }
 }

@@ -141,7 +141,8 @@ pub fn alias(screen: Screen, client: &Client, name: &str, wanted: &[AliasTarget]
     let mut texts = Vec::new();
     for (alias, targets) in by_alias(wanted) {
         let body = json!({ "targets": targets }).to_string();
-        let call = Call::new(Method::PUT, format!("{}/aliases/{}", path(name), encode(alias))).body("application/json", body.as_bytes());
+        let call = Call::new(Method::PUT, format!("{}/aliases/{}", path(name), encode(alias)))
+            .body("application/json", body.as_bytes());
         texts.push(client.call(&call)?.text);
     }
     let joined = match texts.as_slice() {
@@ -171,7 +172,11 @@ fn by_alias(wanted: &[AliasTarget]) -> BTreeMap<&str, Vec<Value>> {
 /// No answer, or a problem.
 pub fn delete_alias(screen: Screen, client: &Client, name: &str, alias: &str) -> Outcome {
     client.call(&Call::new(Method::DELETE, format!("{}/aliases/{}", path(name), encode(alias))))?;
-    done(screen, json!({ "name": name, "alias": alias, "deleted": true }), &format!("alias {alias} of {name} is deleted"))
+    done(
+        screen,
+        json!({ "name": name, "alias": alias, "deleted": true }),
+        &format!("alias {alias} of {name} is deleted"),
+    )
 }
 
 /// Deletes a function.

@@ -72,9 +72,8 @@ pub fn invoke(screen: Screen, arguments: InvokeArguments) -> Outcome {
 fn event(arguments: &InvokeArguments) -> Outcome<Vec<u8>> {
     match (&arguments.data, &arguments.file) {
         (Some(text), _) => Ok(text.clone().into_bytes()),
-        (None, Some(path)) if path != Path::new("-") => {
-            std::fs::read(path).map_err(|error| Failure::Usage(format!("the event cannot be read from {}: {error}", path.display())))
-        }
+        (None, Some(path)) if path != Path::new("-") => std::fs::read(path)
+            .map_err(|error| Failure::Usage(format!("the event cannot be read from {}: {error}", path.display()))),
         (None, None) if arguments.stdin.is_none() => Ok(EMPTY_EVENT.to_vec()),
         _ => {
             let mut event = Vec::new();

@@ -17,12 +17,22 @@ use super::table::printable;
 ///
 /// # Errors
 /// No answer, or a problem.
-pub fn logs(screen: Screen, client: &Client, name: &str, follow: bool, since: Option<&str>, invocation: Option<&str>) -> Outcome {
+pub fn logs(
+    screen: Screen,
+    client: &Client,
+    name: &str,
+    follow: bool,
+    since: Option<&str>,
+    invocation: Option<&str>,
+) -> Outcome {
     let path = format!("/v1/functions/{}/logs", encode(name));
     // New lines are listened for before the kept ones are read, so that none falls between.
     let stream = match follow {
         true => {
-            let call = Call::new(Method::GET, path.as_str()).query("follow", "true").query_if("invocation", invocation).within(None);
+            let call = Call::new(Method::GET, path.as_str())
+                .query("follow", "true")
+                .query_if("invocation", invocation)
+                .within(None);
             Some(client.open(&call)?)
         }
         false => None,

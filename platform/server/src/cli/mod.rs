@@ -67,7 +67,9 @@ fn perform(screen: Screen, command: Command) -> Outcome {
         Command::Usage { function, from, to, all } => {
             usage::usage(screen, &client()?, [("function", function), ("from", from), ("to", to)], all)
         }
-        Command::Costs { function, from, to } => usage::costs(screen, &client()?, [("function", function), ("from", from), ("to", to)]),
+        Command::Costs { function, from, to } => {
+            usage::costs(screen, &client()?, [("function", function), ("from", from), ("to", to)])
+        }
         Command::Keys(command) => access::keys(screen, &client()?, command),
         Command::Tenants(command) => access::tenants(screen, &client()?, command),
         Command::Config(command) => config::run(screen, command),

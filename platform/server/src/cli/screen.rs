@@ -25,7 +25,13 @@ impl Screen {
     pub fn new(json: bool) -> Self {
         let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let (out_terminal, err_terminal) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        Self { json, out_colour: colours && out_terminal, err_colour: colours && err_terminal, out_terminal, err_terminal }
+        Self {
+            json,
+            out_colour: colours && out_terminal,
+            err_colour: colours && err_terminal,
+            out_terminal,
+            err_terminal,
+        }
     }
 
     /// Whether standard error takes colours.
@@ -121,7 +127,8 @@ impl Screen {
     /// Shows what is being done until the result is dropped.
     pub fn progress(self, what: &str) -> Progress {
         let bar = if self.err_terminal {
-            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
             let bar = ProgressBar::new_spinner().with_style(style).with_message(what.to_owned());
             bar.enable_steady_tick(Duration::from_millis(100));
             bar

@@ -10,8 +10,9 @@ use crate::settings::{LogFormat, TelemetrySettings};
 /// # Errors
 /// The filter cannot be read.
 pub fn start(settings: &TelemetrySettings, colours: bool) -> Outcome {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|error| Failure::Usage(format!("telemetry.log: `{}` is not a filter such as `info`: {error}", settings.log)))?;
+    let filter = EnvFilter::try_new(&settings.log).map_err(|error| {
+        Failure::Usage(format!("telemetry.log: `{}` is not a filter such as `info`: {error}", settings.log))
+    })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match settings.log_format {
         LogFormat::Text => log.with_ansi(colours).try_init(),

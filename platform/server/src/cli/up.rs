@@ -23,8 +23,10 @@ pub fn run(screen: Screen, arguments: UpArguments) -> Outcome {
     telemetry::start(&settings.telemetry, screen.err_colour())?;
     // The spawner is made before there is any thread, and it lives as long as this thread, the main one, does.
     let prepared = platform::prepare(settings).map_err(|error| cannot_start(&error))?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| cannot_start(&error.into()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| cannot_start(&error.into()))?;
     let stop = Stop::default();
     runtime.block_on(async {
         let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
@@ -53,7 +55,8 @@ fn settings(arguments: UpArguments) -> Outcome<Settings> {
 /// They cannot be used.
 pub fn load(file: Option<&Path>) -> Outcome<Settings> {
     // A variable that is not text is none of ours: all our names and values are.
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Settings::load(file, environment).map_err(unusable)
 }
 
@@ -80,7 +83,8 @@ async fn stop_when_told(stop: Stop, mut terminate: Signal, mut interrupt: Signal
 fn announce(screen: Screen, started: Started) {
     let Started { url, admin_key, admin_key_file, warnings } = started;
     let url = reachable(&url);
-    let key = admin_key.clone().or_else(|| std::fs::read_to_string(&admin_key_file).ok().map(|text| text.trim().to_owned()));
+    let key =
+        admin_key.clone().or_else(|| std::fs::read_to_string(&admin_key_file).ok().map(|text| text.trim().to_owned()));
     let context = write_context(&Context { url: url.clone(), key });
     // A closed standard output is no reason not to serve.
     let _ = if screen.json {
@@ -98,7 +102,8 @@ fn announce(screen: Screen, started: Started) {
             );
         }
         if context.is_ok() {
-            text += "\nCommands on this machine use it from now on: raas deploy DIR, raas invoke NAME. Ctrl-C stops it.";
+            text +=
+                "\nCommands on this machine use it from now on: raas deploy DIR, raas invoke NAME. Ctrl-C stops it.";
         }
         screen.line(&text)
     };
@@ -112,7 +117,8 @@ fn announce(screen: Screen, started: Started) {
 
 /// An address that listens everywhere, as it is reached from this machine.
 fn reachable(url: &str) -> String {
-    let Some(address) = url.strip_prefix("http://").and_then(|address| address.parse::<std::net::SocketAddr>().ok()) else {
+    let Some(address) = url.strip_prefix("http://").and_then(|address| address.parse::<std::net::SocketAddr>().ok())
+    else {
         return url.to_owned();
     };
     let ip = match address.ip() {

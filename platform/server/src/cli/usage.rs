@@ -29,7 +29,20 @@ pub fn usage(screen: Screen, client: &Client, narrowed: Narrowed, all: bool) -> 
         Answer { text: joined(&items), headers: Default::default() }
     };
     screen.answer(&answer, |usage| {
-        let head = ["STARTED", "FUNCTION", ">VERSION", "SERVED BY", ">STATUS", "COLD", ">TOTAL MS", ">EXEC MS", ">IN", ">OUT", ">COST", "INVOCATION"];
+        let head = [
+            "STARTED",
+            "FUNCTION",
+            ">VERSION",
+            "SERVED BY",
+            ">STATUS",
+            "COLD",
+            ">TOTAL MS",
+            ">EXEC MS",
+            ">IN",
+            ">OUT",
+            ">COST",
+            "INVOCATION",
+        ];
         let mut table = Table::new(&head);
         for item in list(usage, "items") {
             table.row([
@@ -50,7 +63,10 @@ pub fn usage(screen: Screen, client: &Client, narrowed: Narrowed, all: bool) -> 
         table.render(|head| screen.bold(head), "no calls")
     })?;
     if more {
-        screen.note(&screen.err_dim("these are the first 100; --all shows all, --from 15m those of the last quarter of an hour"));
+        screen.note(
+            &screen
+                .err_dim("these are the first 100; --all shows all, --from 15m those of the last quarter of an hour"),
+        );
     }
     Ok(())
 }
@@ -63,7 +79,15 @@ pub fn costs(screen: Screen, client: &Client, narrowed: Narrowed) -> Outcome {
     let call = Call::new(http::Method::GET, "/v1/costs");
     let call = narrowed.iter().fold(call, |call, (name, value)| call.query_if(name, value.as_deref()));
     screen.answer(&client.call(&call)?, |costs| {
-        let mut table = Table::new(&["FUNCTION", "SERVED BY", ">CALLS", ">ERRORS", ">COLD STARTS", ">GB-S", &format!(">COST {}", text(costs, "currency"))]);
+        let mut table = Table::new(&[
+            "FUNCTION",
+            "SERVED BY",
+            ">CALLS",
+            ">ERRORS",
+            ">COLD STARTS",
+            ">GB-S",
+            &format!(">COST {}", text(costs, "currency")),
+        ]);
         for item in list(costs, "items") {
             table.row([
                 text(item, "function").to_owned(),

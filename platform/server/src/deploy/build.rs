@@ -30,9 +30,22 @@ const RESERVED: &str = ".raas";
 
 /// The operator's own settings for reaching package registries; handed to the installer and to nothing else.
 const REGISTRY_VARIABLES: &[&str] = &[
-    "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_TRUSTED_HOST", "npm_config_registry",
-    "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
-    "http_proxy", "https_proxy", "no_proxy",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_CERT",
+    "PIP_DEFAULT_TIMEOUT",
+    "PIP_TRUSTED_HOST",
+    "npm_config_registry",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// Removes what an earlier process left unfinished.
@@ -57,7 +70,8 @@ impl Deployer {
         image: &Path,
         progress: &ProgressSender,
     ) -> Result<(), DeployError> {
-        let failed = |error: io::Error| DeployError::Platform(anyhow::Error::new(error).context("an image could not be made"));
+        let failed =
+            |error: io::Error| DeployError::Platform(anyhow::Error::new(error).context("an image could not be made"));
         let work = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempdir_in(&self.images).map_err(failed)?;
         std::fs::set_permissions(work.path(), std::fs::Permissions::from_mode(0o755)).map_err(failed)?;
         let out = work.path().join("out");
@@ -71,10 +85,18 @@ impl Deployer {
     }
 
     /// Runs the script in a sandbox, to its end.
-    async fn run(&self, package: &Path, out: &Path, script: String, network: bool, progress: &ProgressSender) -> Result<(), DeployError> {
-        let mut env: Vec<(String, String)> = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp"), ("LANG", "C.UTF-8"), ("TZ", "UTC")]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into();
+    async fn run(
+        &self,
+        package: &Path,
+        out: &Path,
+        script: String,
+        network: bool,
+        progress: &ProgressSender,
+    ) -> Result<(), DeployError> {
+        let mut env: Vec<(String, String)> =
+            [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp"), ("LANG", "C.UTF-8"), ("TZ", "UTC")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into();
         env.extend(REGISTRY_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
         let spec = SandboxSpec {
             argv: vec!["/bin/sh".into(), "-c".into(), script],
@@ -89,7 +111,9 @@ impl Deployer {
             code_dir: Some(package.to_owned()),
             writable_dir: Some(out.to_owned()),
         };
-        let platform = |error: raas_sandbox::SandboxError| DeployError::Platform(anyhow::Error::new(error).context("no sandbox for the build"));
+        let platform = |error: raas_sandbox::SandboxError| {
+            DeployError::Platform(anyhow::Error::new(error).context("no sandbox for the build"))
+        };
         let sandbox = self.spawner.create(spec).await.map_err(platform)?;
         let (lines, mut output) = mpsc::channel(64);
         tokio::spawn(read_lines(sandbox.io.stdout, lines.clone()));
@@ -110,14 +134,22 @@ impl Deployer {
         let output = kept.into_iter().collect::<Vec<_>>().join("\n");
         let explanation = match exit {
             Ok(exit) if exit.oom_killed => {
-                format!("the installer went over {} MiB of memory; the operator can raise build.memory_mb", self.settings.memory_mb)
+                format!(
+                    "the installer went over {} MiB of memory; the operator can raise build.memory_mb",
+                    self.settings.memory_mb
+                )
             }
             Ok(exit) => match exit.cause {
                 ExitCause::Code(0) => return Ok(()),
-                ExitCause::SpawnerGone => return Err(DeployError::Platform(anyhow::anyhow!("the spawner went away during a build"))),
+                ExitCause::SpawnerGone => {
+                    return Err(DeployError::Platform(anyhow::anyhow!("the spawner went away during a build")));
+                }
                 _ => explain_failure(&output),
             },
-            Err(_) => format!("the installer did not end within {} s; the operator can raise build.timeout_s", self.settings.timeout_s),
+            Err(_) => format!(
+                "the installer did not end within {} s; the operator can raise build.timeout_s",
+                self.settings.timeout_s
+            ),
         };
         Err(DeployError::Install { explanation, output })
     }

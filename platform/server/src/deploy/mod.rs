@@ -98,9 +98,11 @@ impl DeployError {
     /// The installer's output in the shape in which code's errors are shown.
     pub fn detail(&self) -> Option<Box<FunctionError>> {
         match self {
-            Self::Install { explanation, output } => {
-                Some(Box::new(FunctionError { kind: "InstallFailed".into(), message: explanation.clone(), stack: output.clone() }))
-            }
+            Self::Install { explanation, output } => Some(Box::new(FunctionError {
+                kind: "InstallFailed".into(),
+                message: explanation.clone(),
+                stack: output.clone(),
+            })),
             _ => None,
         }
     }
@@ -111,7 +113,12 @@ impl Deployer {
     ///
     /// # Errors
     /// The file system fails.
-    pub fn open(packages: &Path, images: &Path, spawner: Arc<SpawnerHandle>, settings: &BuildSettings) -> anyhow::Result<Self> {
+    pub fn open(
+        packages: &Path,
+        images: &Path,
+        spawner: Arc<SpawnerHandle>,
+        settings: &BuildSettings,
+    ) -> anyhow::Result<Self> {
         build::remove_unfinished(images)?;
         Ok(Self {
             packages: Arc::new(PackageStore::open(packages)?),
@@ -206,7 +213,8 @@ impl Deployer {
 }
 
 fn read_manifest(root: &Path) -> Result<FunctionManifest, DeployError> {
-    let text = std::fs::read_to_string(root.join(MANIFEST)).map_err(|error| DeployError::Manifest(format!("cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(root.join(MANIFEST))
+        .map_err(|error| DeployError::Manifest(format!("cannot be read: {error}")))?;
     let manifest = FunctionManifest::parse(&text).map_err(|error| DeployError::Manifest(error.problems.join("; ")))?;
     let unsupported = manifest.unsupported();
     if !unsupported.is_empty() {
@@ -216,6 +224,8 @@ fn read_manifest(root: &Path) -> Result<FunctionManifest, DeployError> {
 }
 
 /// Runs file-system work where it holds up nobody.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, DeployError> + Send + 'static) -> Result<T, DeployError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DeployError> + Send + 'static,
+) -> Result<T, DeployError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| DeployError::Platform(error.into()))?
 }

@@ -113,7 +113,13 @@ pub struct CostsView {
     pub total: String,
 }
 
-fn filter(app: &App, principal: &Principal, from: Option<&str>, to: Option<&str>, function: Option<&str>) -> Result<UsageFilter, Problem> {
+fn filter(
+    app: &App,
+    principal: &Principal,
+    from: Option<&str>,
+    to: Option<&str>,
+    function: Option<&str>,
+) -> Result<UsageFilter, Problem> {
     let moment = |name: &str, text: Option<&str>| -> Result<Option<TimestampUs>, Problem> {
         text.map(|text| text.parse().map_err(|error| invalid_query(format!("{name}: {error}")))).transpose()
     };
@@ -136,11 +142,20 @@ fn name_of(names: &HashMap<FunctionId, String>, function: FunctionId) -> String 
 /// Answered calls, one item each, in the order in which they were recorded.
 #[utoipa::path(get, path = "/v1/usage", tag = "usage", operation_id = "usage_list", params(UsageQuery),
     responses((status = 200, body = Page<UsageItem>)))]
-pub async fn usage(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<UsageQuery>) -> Result<Json<Page<UsageItem>>, Problem> {
+pub async fn usage(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<UsageQuery>,
+) -> Result<Json<Page<UsageItem>>, Problem> {
     let principal = caller.require(Scope::UsageRead)?;
     let limit = page_rows(query.limit)?;
     let filter = filter(&app, principal, query.from.as_deref(), query.to.as_deref(), query.function.as_deref())?;
-    let cursor = query.cursor.as_deref().map(str::parse).transpose().map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
+    let cursor = query
+        .cursor
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
     app.invoker.metering.catch_up().await;
     let (events, next) = app.store.usage_list(&filter, cursor, limit).await?;
     let names = names(&app);
@@ -178,7 +193,11 @@ fn gb_s(memory_mb_us: u64) -> f64 {
 /// What the calls cost, by function and by what served them.
 #[utoipa::path(get, path = "/v1/costs", tag = "usage", operation_id = "costs", params(CostQuery),
     responses((status = 200, body = CostsView)))]
-pub async fn costs(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<CostQuery>) -> Result<Json<CostsView>, Problem> {
+pub async fn costs(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<CostQuery>,
+) -> Result<Json<CostsView>, Problem> {
     let principal = caller.require(Scope::UsageRead)?;
     let filter = filter(&app, principal, query.from.as_deref(), query.to.as_deref(), query.function.as_deref())?;
     app.invoker.metering.catch_up().await;
@@ -188,7 +207,8 @@ pub async fn costs(State(app): State<Arc<App>>, caller: Caller, Query(query): Qu
     let mut items = Vec::with_capacity(totals.len());
     for group in totals {
         let (Some(function), Some(served_by)) = (group.function, group.served_by) else { continue };
-        let cost = group_cost(&app, served_by, group.calls, group.memory_mb_us).map_err(|error| Problem::internal(&error))?;
+        let cost =
+            group_cost(&app, served_by, group.calls, group.memory_mb_us).map_err(|error| Problem::internal(&error))?;
         sum = sum.checked_add(cost).map_err(|error| Problem::internal(&error))?;
         items.push(CostItem {
             function: name_of(&names, function),
@@ -204,7 +224,12 @@ pub async fn costs(State(app): State<Arc<App>>, caller: Caller, Query(query): Qu
     Ok(Json(CostsView { currency: app.prices.currency.to_string(), items, total: sum.to_decimal_string() }))
 }
 
-fn group_cost(app: &App, served_by: ServedBy, calls: u64, memory_mb_us: u64) -> Result<PreciseAmount, raas_core::MoneyError> {
+fn group_cost(
+    app: &App,
+    served_by: ServedBy,
+    calls: u64,
+    memory_mb_us: u64,
+) -> Result<PreciseAmount, raas_core::MoneyError> {
     let one = std::num::NonZeroU64::MIN;
     let requests = app.prices.request.cost_of(u128::from(calls), one, app.prices.currency)?;
     if served_by != ServedBy::Computed {

@@ -56,10 +56,14 @@ impl From<DeployError> for Problem {
     fn from(error: DeployError) -> Self {
         let invalid = |code, title| Self::caller(StatusCode::UNPROCESSABLE_ENTITY, code, title);
         match error {
-            DeployError::Package(error) if error.origin() == Origin::Caller => invalid("invalid-package", error.to_string()),
+            DeployError::Package(error) if error.origin() == Origin::Caller => {
+                invalid("invalid-package", error.to_string())
+            }
             DeployError::Package(error) => Self::internal(&error),
             DeployError::Manifest(_) => invalid("invalid-manifest", error.to_string()),
-            DeployError::Install { .. } => Self { error: error.detail(), ..invalid("install-failed", error.to_string()) },
+            DeployError::Install { .. } => {
+                Self { error: error.detail(), ..invalid("install-failed", error.to_string()) }
+            }
             DeployError::Platform(error) => Self::internal(&format!("{error:#}")),
             DeployError::Store(error) => error.into(),
         }
@@ -130,7 +134,10 @@ async fn deploy_once(
 ) -> Result<Response, Problem> {
     let request = (blake3::hash(&upload).as_bytes().to_vec(), alias.to_owned());
     once(app, principal, headers, "POST /v1/functions", &request, || async {
-        let deployed = app.deployer.deploy(&app.store, app.clock.as_ref(), principal.tenant, upload.clone(), alias, progress).await?;
+        let deployed = app
+            .deployer
+            .deploy(&app.store, app.clock.as_ref(), principal.tenant, upload.clone(), alias, progress)
+            .await?;
         app.reload_function(principal.tenant, &deployed.manifest.name).await?;
         let DeployedVersion { manifest, version, existed, digest, size_bytes } = deployed;
         tracing::info!(function = %manifest.name, version, existed, "function deployed");

@@ -230,10 +230,19 @@ fn served(route: &FunctionRoute) -> ServedCounts {
 /// The tenant's functions, by name.
 #[utoipa::path(get, path = "/v1/functions", tag = "functions", operation_id = "function_list", params(PageQuery),
     responses((status = 200, body = Page<FunctionSummary>)))]
-pub async fn list(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<PageQuery>) -> Result<Json<Page<FunctionSummary>>, Problem> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<FunctionSummary>>, Problem> {
     let principal = caller.require(Scope::FunctionsRead)?;
     let limit = query.rows()?;
-    let after = query.cursor.as_deref().map(FunctionName::parse).transpose().map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
+    let after = query
+        .cursor
+        .as_deref()
+        .map(FunctionName::parse)
+        .transpose()
+        .map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
     let rows = app.store.function_list(principal.tenant, limit + 1, after.as_ref()).await?;
     let snapshot = app.routing.load();
     let view = |row: raas_store::FunctionRow| {
@@ -246,13 +255,21 @@ pub async fn list(State(app): State<Arc<App>>, caller: Caller, Query(query): Que
 /// One function: its newest manifest, aliases, what runs now.
 #[utoipa::path(get, path = "/v1/functions/{name}", tag = "functions", operation_id = "function_show", params(("name" = String, Path)),
     responses((status = 200, body = FunctionView), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
-pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<Json<FunctionView>, Problem> {
+pub async fn show(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<FunctionView>, Problem> {
     let principal = caller.require(Scope::FunctionsRead)?;
     let route = route(&app, principal, &name)?;
     let row = app.store.function_get(principal.tenant, &function_name(&name)?).await?;
     Ok(Json(FunctionView {
         manifest: route.versions.last_key_value().map(|(_, version)| Arc::clone(&version.manifest)),
-        aliases: route.aliases.keys().map(|alias| AliasView { name: alias.clone(), targets: targets(&route, alias) }).collect(),
+        aliases: route
+            .aliases
+            .keys()
+            .map(|alias| AliasView { name: alias.clone(), targets: targets(&route, alias) })
+            .collect(),
         instances: route.versions.values().flat_map(|version| version.pool.statuses()).collect(),
         served: served(&route),
         summary: summary(row, Some(&route)),
@@ -262,7 +279,11 @@ pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<
 /// Delete a function. Its results and versions become unreachable at once; calls in progress are answered.
 #[utoipa::path(delete, path = "/v1/functions/{name}", tag = "functions", operation_id = "function_delete", params(("name" = String, Path)),
     responses((status = 204), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
-pub async fn delete(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
     let principal = caller.require(Scope::FunctionsWrite)?;
     let name = function_name(&name)?;
     app.delete_function(principal.tenant, &name).await?;
@@ -282,7 +303,12 @@ pub async fn versions(
 ) -> Result<Json<Page<VersionView>>, Problem> {
     let principal = caller.require(Scope::FunctionsRead)?;
     let limit = query.rows()?;
-    let before = query.cursor.as_deref().map(str::parse).transpose().map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
+    let before = query
+        .cursor
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
     let rows = app.store.version_list(principal.tenant, &function_name(&name)?, limit + 1, before).await?;
     Ok(Json(page(rows, limit, |row| row.number.to_string(), version_view)))
 }
@@ -301,10 +327,15 @@ fn version_view(row: VersionRow) -> VersionView {
 /// A function's aliases.
 #[utoipa::path(get, path = "/v1/functions/{name}/aliases", tag = "functions", operation_id = "alias_list", params(("name" = String, Path)),
     responses((status = 200, body = Page<AliasView>), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
-pub async fn aliases(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<Json<Page<AliasView>>, Problem> {
+pub async fn aliases(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Page<AliasView>>, Problem> {
     let principal = caller.require(Scope::FunctionsRead)?;
     let route = route(&app, principal, &name)?;
-    let items = route.aliases.keys().map(|alias| AliasView { name: alias.clone(), targets: targets(&route, alias) }).collect();
+    let items =
+        route.aliases.keys().map(|alias| AliasView { name: alias.clone(), targets: targets(&route, alias) }).collect();
     Ok(Json(Page { items, next_cursor: None }))
 }
 
@@ -347,7 +378,11 @@ pub async fn delete_alias(
 /// What is kept of a function's results.
 #[utoipa::path(get, path = "/v1/functions/{name}/results", tag = "functions", operation_id = "result_show", params(("name" = String, Path)),
     responses((status = 200, body = ResultsView), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
-pub async fn results(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<Json<ResultsView>, Problem> {
+pub async fn results(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ResultsView>, Problem> {
     let principal = caller.require(Scope::FunctionsRead)?;
     let route = route(&app, principal, &name)?;
     let held = app.invoker.results.holdings(route.id, app.clock.now());
@@ -362,7 +397,11 @@ pub async fn results(State(app): State<Arc<App>>, caller: Caller, Path(name): Pa
 /// Drop all kept results of a function; what is being computed now is not kept either.
 #[utoipa::path(delete, path = "/v1/functions/{name}/results", tag = "functions", operation_id = "result_purge", params(("name" = String, Path)),
     responses((status = 204), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
-pub async fn purge(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn purge(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
     let principal = caller.require(Scope::FunctionsWrite)?;
     let route = route(&app, principal, &name)?;
     app.purge_function(&route, &function_name(&name)?).await?;

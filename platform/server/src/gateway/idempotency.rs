@@ -43,11 +43,13 @@ where
     let Some(key) = headers.get("idempotency-key") else {
         return Ok(created(StatusCode::CREATED, &to_json(&create().await?.shown)?));
     };
-    let key = key
-        .to_str()
-        .ok()
-        .filter(|key| !key.is_empty() && key.len() <= KEY_MAX_BYTES)
-        .ok_or_else(|| Problem::caller(StatusCode::BAD_REQUEST, "invalid-idempotency-key", format!("an Idempotency-Key has 1 to {KEY_MAX_BYTES} visible characters")))?;
+    let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_MAX_BYTES).ok_or_else(|| {
+        Problem::caller(
+            StatusCode::BAD_REQUEST,
+            "invalid-idempotency-key",
+            format!("an Idempotency-Key has 1 to {KEY_MAX_BYTES} visible characters"),
+        )
+    })?;
     let reserved = IdempotentRequest {
         tenant: principal.tenant,
         key: key.to_owned(),
@@ -58,9 +60,11 @@ where
         IdempotencyBegin::Replay(response) => {
             Ok(created(StatusCode::from_u16(response.status).unwrap_or(StatusCode::CREATED), &response.body))
         }
-        IdempotencyBegin::InProgress => {
-            Err(Problem::caller(StatusCode::CONFLICT, "in-progress", "the first request with this Idempotency-Key is still running; ask again in a moment"))
-        }
+        IdempotencyBegin::InProgress => Err(Problem::caller(
+            StatusCode::CONFLICT,
+            "in-progress",
+            "the first request with this Idempotency-Key is still running; ask again in a moment",
+        )),
         IdempotencyBegin::First(reservation) => match create().await {
             Ok(answer) => {
                 let kept = StoredResponse { status: StatusCode::CREATED.as_u16(), body: to_json(&answer.kept)? };

@@ -90,7 +90,8 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
 
     let (function, version) = {
         let snapshot = app.routing.load();
-        let function = snapshot.function(&principal.tenant, name).ok_or_else(|| Problem::not_found("function", name))?;
+        let function =
+            snapshot.function(&principal.tenant, name).ok_or_else(|| Problem::not_found("function", name))?;
         let qualifier = qualifier(parts.uri.query())?;
         let id_for_draw = uuid::Uuid::new_v4();
         let draw = if matches!(qualifier, Qualifier::Version(_)) { 0 } else { id_for_draw.as_fields().0 };
@@ -107,15 +108,20 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
     })?;
 
     let event = read_event(body, &parts.headers).await?;
-    let canonical = CanonicalEvent::parse(&event)
-        .map_err(|error| Problem::caller(StatusCode::BAD_REQUEST, "invalid-event", format!("the event is not acceptable JSON: {error}")))?;
+    let canonical = CanonicalEvent::parse(&event).map_err(|error| {
+        Problem::caller(StatusCode::BAD_REQUEST, "invalid-event", format!("the event is not acceptable JSON: {error}"))
+    })?;
     let id = InvocationId::generate();
     if wants_async(&parts.headers) {
         return enqueue(app, id, &principal, &function, version.number, &event).await;
     }
     let call = Call {
         id,
-        trace: TraceContext::of_call(id, text_header(&parts.headers, "traceparent"), text_header(&parts.headers, "tracestate")),
+        trace: TraceContext::of_call(
+            id,
+            text_header(&parts.headers, "traceparent"),
+            text_header(&parts.headers, "tracestate"),
+        ),
         policy: caller_policy(&parts.headers),
         arrived_at: app.clock.now(),
         arrived,
@@ -129,9 +135,10 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
     let number = call.version.number;
     let answer = app.invoker.invoke(call).await.map_err(|error| match error {
         InvokeError::NothingCached => Problem::caller(StatusCode::GATEWAY_TIMEOUT, "nothing-cached", error.to_string()),
-        InvokeError::MeteringFull(_) => {
-            Problem::unavailable("metering-full", "calls cannot be metered at the moment, so none is answered; try again")
-        }
+        InvokeError::MeteringFull(_) => Problem::unavailable(
+            "metering-full",
+            "calls cannot be metered at the moment, so none is answered; try again",
+        ),
         InvokeError::FollowTimeout => Problem::unavailable("no-outcome", error.to_string()),
     })?;
     Ok(render(id, number, auth_us, answer))
@@ -177,8 +184,12 @@ fn render(id: InvocationId, version: u32, auth_us: u64, answer: Answer) -> Respo
     match cache {
         CacheOutcome::Bypass => headers.insert(CACHE_STATUS, HeaderValue::from_static("raas; fwd=bypass")),
         CacheOutcome::Requested => headers.insert(CACHE_STATUS, HeaderValue::from_static("raas; fwd=request")),
-        CacheOutcome::Miss { stored: true } => headers.insert(CACHE_STATUS, HeaderValue::from_static("raas; fwd=miss; stored")),
-        CacheOutcome::Miss { stored: false } => headers.insert(CACHE_STATUS, HeaderValue::from_static("raas; fwd=miss")),
+        CacheOutcome::Miss { stored: true } => {
+            headers.insert(CACHE_STATUS, HeaderValue::from_static("raas; fwd=miss; stored"))
+        }
+        CacheOutcome::Miss { stored: false } => {
+            headers.insert(CACHE_STATUS, HeaderValue::from_static("raas; fwd=miss"))
+        }
         CacheOutcome::Collapsed => headers.insert(CACHE_STATUS, HeaderValue::from_static("raas; fwd=miss; collapsed")),
         CacheOutcome::Hit { age_s, ttl_s } => {
             headers.insert(header::AGE, HeaderValue::from(age_s));
@@ -207,7 +218,9 @@ fn qualifier(query: Option<&str>) -> Result<Qualifier<'_>, Problem> {
                 number.parse().map_err(|_| invalid(format!("version must be a whole number, not `{number}`")))?,
             ),
             ("alias", name) => Qualifier::Alias(name),
-            (other, _) => return Err(invalid(format!("there is no parameter `{other}`; there are `version` and `alias`"))),
+            (other, _) => {
+                return Err(invalid(format!("there is no parameter `{other}`; there are `version` and `alias`")));
+            }
         };
         if qualifier != Qualifier::Live {
             return Err(invalid("ask for a version or an alias, not for both".into()));
@@ -224,7 +237,9 @@ fn unresolved(name: &str, qualifier: Qualifier<'_>) -> Problem {
         Qualifier::Live => Problem::caller(
             StatusCode::NOT_FOUND,
             "not-live",
-            format!("function `{name}` has no alias `live`: name a version or another alias, or `raas alias {name} live=VERSION`"),
+            format!(
+                "function `{name}` has no alias `live`: name a version or another alias, or `raas alias {name} live=VERSION`"
+            ),
         ),
     }
 }
@@ -245,7 +260,9 @@ async fn read_event(body: &mut Body, headers: &HeaderMap) -> Result<Bytes, Probl
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::caller(StatusCode::BAD_REQUEST, "incomplete-event", "the event did not arrive whole")),
+        Ok(Err(_)) => {
+            Err(Problem::caller(StatusCode::BAD_REQUEST, "incomplete-event", "the event did not arrive whole"))
+        }
         Err(_) => Err(Problem::caller(
             StatusCode::REQUEST_TIMEOUT,
             "event-timeout",
@@ -363,10 +380,13 @@ pub struct InvocationView {
 pub async fn show(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
     let principal = caller.require(Scope::Invoke)?;
     let not_found = || Problem::not_found("asynchronous invocation", &id);
-    let row = app.store.invocation_get(principal.tenant, id.parse().map_err(|_| not_found())?).await.map_err(|error| match error {
-        raas_store::StoreError::NotFound { .. } => not_found(),
-        other => other.into(),
-    })?;
+    let row =
+        app.store.invocation_get(principal.tenant, id.parse().map_err(|_| not_found())?).await.map_err(|error| {
+            match error {
+                raas_store::StoreError::NotFound { .. } => not_found(),
+                other => other.into(),
+            }
+        })?;
     let (status, served_by, result, problem) = match row.outcome {
         Some(outcome) => (Some(outcome.status), outcome.served_by, outcome.body, outcome.error),
         None => (None, None, None, None),

@@ -104,28 +104,52 @@ pub async fn create(
     let principal = caller.require(Scope::Keys)?;
     let Json(request) = request.map_err(|error| invalid_body(&error))?;
     let tenant = tenant_meant(&app, principal, request.tenant.as_deref()).await?;
-    let names = request.scopes.clone().unwrap_or_else(|| Scope::TENANT.iter().map(|scope| scope.as_str().to_owned()).collect());
+    let names =
+        request.scopes.clone().unwrap_or_else(|| Scope::TENANT.iter().map(|scope| scope.as_str().to_owned()).collect());
     let scopes = names
         .iter()
         .map(|name| {
             Scope::parse(name).ok_or_else(|| {
                 let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-                Problem::caller(StatusCode::BAD_REQUEST, "invalid-scope", format!("there is no scope `{name}`; there are {}", known.join(", ")))
+                Problem::caller(
+                    StatusCode::BAD_REQUEST,
+                    "invalid-scope",
+                    format!("there is no scope `{name}`; there are {}", known.join(", ")),
+                )
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
     if scopes.is_empty() {
-        return Err(Problem::caller(StatusCode::BAD_REQUEST, "invalid-scope", "a key must allow something: name at least one scope"));
+        return Err(Problem::caller(
+            StatusCode::BAD_REQUEST,
+            "invalid-scope",
+            "a key must allow something: name at least one scope",
+        ));
     }
     if !principal.scopes.cover(&scopes) {
-        return Err(Problem::caller(StatusCode::FORBIDDEN, "forbidden", "a key cannot allow more than the key it is made with"));
+        return Err(Problem::caller(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "a key cannot allow more than the key it is made with",
+        ));
     }
     once(&app, principal, &headers, "POST /v1/keys", &request, || async {
         let fresh = FreshKey::generate().map_err(|error| Problem::internal(&error))?;
-        let key = NewKey { tenant, hash: hex::encode(fresh.hash), prefix: fresh.shown, name: request.name.clone(), scopes: names.clone() };
+        let key = NewKey {
+            tenant,
+            hash: hex::encode(fresh.hash),
+            prefix: fresh.shown,
+            name: request.name.clone(),
+            scopes: names.clone(),
+        };
         let row = app.store.key_create(key, app.clock.now()).await?;
         app.reload_keys().await?;
-        let view = |key| KeyCreated { id: row.id.to_string(), key, tenant: row.tenant.to_string(), scopes: row.scopes.clone() };
+        let view = |key| KeyCreated {
+            id: row.id.to_string(),
+            key,
+            tenant: row.tenant.to_string(),
+            scopes: row.scopes.clone(),
+        };
         Ok(Created { shown: view(Some(fresh.text)), kept: view(None) })
     })
     .await
@@ -134,7 +158,11 @@ pub async fn create(
 /// The tenant's keys, without their texts.
 #[utoipa::path(get, path = "/v1/keys", tag = "keys", operation_id = "key_list", params(KeyQuery),
     responses((status = 200, body = Page<KeyView>)))]
-pub async fn list(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<KeyQuery>) -> Result<Json<Page<KeyView>>, Problem> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<KeyQuery>,
+) -> Result<Json<Page<KeyView>>, Problem> {
     let principal = caller.require(Scope::Keys)?;
     let tenant = tenant_meant(&app, principal, query.tenant.as_deref()).await?;
     let rows = app.store.key_list(tenant).await?;

@@ -85,7 +85,12 @@ pub async fn list(
     }
     let filter = LogFilter {
         after: query.cursor.as_deref().map(str::parse).transpose().map_err(|_| unusable("cursor"))?,
-        since: query.since.as_deref().map(str::parse).transpose().map_err(|error| invalid_query(format!("since: {error}")))?,
+        since: query
+            .since
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| invalid_query(format!("since: {error}")))?,
         invocation,
     };
     app.logs.flush().await;

@@ -21,8 +21,8 @@ mod serve;
 mod tenants;
 mod unread;
 
-pub use openapi::document;
 pub use auth::{FreshKey, hash_key};
+pub use openapi::document;
 pub use problem::Problem;
 pub use serve::serve;
 
@@ -36,9 +36,9 @@ use axum::routing::{get, post, put};
 use http::StatusCode;
 use raas_core::limits;
 
+use self::unread::{LentBody, read_away};
 use crate::app::App;
 use crate::detached::RunToEnd;
-use self::unread::{LentBody, read_away};
 
 /// Every route of the platform.
 pub fn router(app: Arc<App>) -> Router {
@@ -96,9 +96,17 @@ async fn finish_changes(State(app): State<Arc<App>>, request: Request, next: Nex
 }
 
 async fn no_such_route(uri: http::Uri) -> Problem {
-    Problem::caller(StatusCode::NOT_FOUND, "no-such-route", format!("there is nothing at `{}`; GET /openapi.json lists what there is", uri.path()))
+    Problem::caller(
+        StatusCode::NOT_FOUND,
+        "no-such-route",
+        format!("there is nothing at `{}`; GET /openapi.json lists what there is", uri.path()),
+    )
 }
 
 async fn no_such_method(method: http::Method, uri: http::Uri) -> Problem {
-    Problem::caller(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", format!("`{}` does not take {method}", uri.path()))
+    Problem::caller(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "no-such-method",
+        format!("`{}` does not take {method}", uri.path()),
+    )
 }

@@ -60,7 +60,10 @@ impl Problem {
 
     /// A problem of the platform's making that may pass.
     pub fn unavailable(code: &'static str, title: impl Into<String>) -> Self {
-        Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, Origin::Platform, true, title) }
+        Self {
+            retry_after_s: Some(1),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, Origin::Platform, true, title)
+        }
     }
 
     /// Something that should not happen. `cause` goes to the log only.
@@ -81,15 +84,7 @@ impl Problem {
     }
 
     fn new(status: StatusCode, code: &'static str, origin: Origin, retryable: bool, title: impl Into<String>) -> Self {
-        Self {
-            status: status.as_u16(),
-            code,
-            title: title.into(),
-            origin,
-            retryable,
-            error: None,
-            retry_after_s: None,
-        }
+        Self { status: status.as_u16(), code, title: title.into(), origin, retryable, error: None, retry_after_s: None }
     }
 
     /// The body as it is sent and stored.
@@ -116,7 +111,9 @@ impl From<CallError> for Problem {
                 let code = if raised.kind == "ResponseTooLarge" { "response-too-large" } else { "function-error" };
                 Self { error: Some(Box::new(raised)), ..function(StatusCode::BAD_GATEWAY, code) }
             }
-            CallError::InitFailed(raised) => Self { error: Some(Box::new(raised)), ..function(StatusCode::BAD_GATEWAY, "init-failed") },
+            CallError::InitFailed(raised) => {
+                Self { error: Some(Box::new(raised)), ..function(StatusCode::BAD_GATEWAY, "init-failed") }
+            }
             CallError::InitTimeout { .. } => function(StatusCode::GATEWAY_TIMEOUT, "init-timeout"),
             CallError::Timeout { .. } => function(StatusCode::GATEWAY_TIMEOUT, "timeout"),
             CallError::OutOfMemory { .. } => function(StatusCode::BAD_GATEWAY, "out-of-memory"),

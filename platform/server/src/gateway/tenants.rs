@@ -47,11 +47,17 @@ const NAME_MAX_BYTES: usize = 128;
 
 /// A tenant's name is shown on lines and is part of its helpers' names, `tenant/helper`.
 fn check_name(name: &str) -> Result<(), Problem> {
-    let plain = !name.is_empty() && name.len() <= NAME_MAX_BYTES && name.trim() == name && !name.contains('/') && !name.contains(char::is_control);
+    let plain = !name.is_empty()
+        && name.len() <= NAME_MAX_BYTES
+        && name.trim() == name
+        && !name.contains('/')
+        && !name.contains(char::is_control);
     if plain {
         return Ok(());
     }
-    let title = format!("a tenant's name has 1 to {NAME_MAX_BYTES} bytes, no `/`, no control characters and no spaces around it");
+    let title = format!(
+        "a tenant's name has 1 to {NAME_MAX_BYTES} bytes, no `/`, no control characters and no spaces around it"
+    );
     Err(Problem::caller(StatusCode::BAD_REQUEST, "invalid-name", title))
 }
 
@@ -77,10 +83,19 @@ pub async fn create(
 /// All tenants.
 #[utoipa::path(get, path = "/v1/tenants", tag = "tenants", operation_id = "tenant_list", params(PageQuery),
     responses((status = 200, body = Page<TenantView>)))]
-pub async fn list(State(app): State<Arc<App>>, caller: Caller, Query(query): Query<PageQuery>) -> Result<Json<Page<TenantView>>, Problem> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<TenantView>>, Problem> {
     caller.require(Scope::Admin)?;
     let limit = query.rows()?;
-    let after = query.cursor.as_deref().map(str::parse).transpose().map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
+    let after = query
+        .cursor
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
     let rows = app.store.tenant_list(limit + 1, after).await?;
     Ok(Json(page(rows, limit, |row| row.id.to_string(), |row| view(&row))))
 }

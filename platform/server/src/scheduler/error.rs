@@ -67,7 +67,11 @@ impl CallError {
     /// The status it is answered and metered with.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Raised(_) | Self::InitFailed(_) | Self::OutOfMemory { .. } | Self::Crashed { .. } | Self::ContractBroken(_) => 502,
+            Self::Raised(_)
+            | Self::InitFailed(_)
+            | Self::OutOfMemory { .. }
+            | Self::Crashed { .. }
+            | Self::ContractBroken(_) => 502,
             Self::InitTimeout { .. } | Self::Timeout { .. } => 504,
             Self::QueueFull { .. } => 429,
             Self::NoCapacity { .. } | Self::Stopping | Self::Sandbox { .. } => 503,

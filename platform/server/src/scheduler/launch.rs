@@ -125,7 +125,8 @@ impl Launcher {
         let id = InstanceId::generate();
         let times = (manifest.memory_mb, manifest.timeout_s);
         logs.attach(LogTarget { function: spec.function, version: spec.version, instance: id }, &connection);
-        let instance = Instance::new(id, self.clock.now(), connection, sandbox.clone(), times, capacity, self.stopping.clone());
+        let instance =
+            Instance::new(id, self.clock.now(), connection, sandbox.clone(), times, capacity, self.stopping.clone());
         sandbox
             .assign(Assignment { code_dir: spec.code_dir.clone(), limits })
             .await
@@ -196,7 +197,6 @@ impl Drop for CountDown<'_> {
     }
 }
 
-
 /// What a sandbox of the pool is limited to until it is assigned; all but the temporary disk changes then.
 fn generic_limits() -> SandboxLimits {
     SandboxLimits {
@@ -221,7 +221,13 @@ fn sandbox_spec(runtime: RuntimeKind, limits: SandboxLimits, network: raas_sandb
         RuntimeKind::Python3 => &["/usr/bin/python3", "-I", "-S", "-B", "-X", "utf8", "/opt/raas/python/boot.py"],
         RuntimeKind::Node => &["/usr/bin/node", "/opt/raas/node/boot.cjs"],
     };
-    let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp"), ("TMPDIR", "/tmp"), ("LANG", "C.UTF-8"), ("TZ", "UTC")];
+    let env = [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("HOME", "/tmp"),
+        ("TMPDIR", "/tmp"),
+        ("LANG", "C.UTF-8"),
+        ("TZ", "UTC"),
+    ];
     SandboxSpec {
         argv: argv.iter().map(|&word| word.to_owned()).collect(),
         env: env.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),

@@ -40,8 +40,10 @@ mod tests {
     #[test]
     fn phases_go_forward_one_by_one_and_may_be_lost_from_any() {
         let all = [Pending, Loading, Loaded, Ready, Draining, Gone];
-        let allowed: Vec<_> =
-            all.iter().flat_map(|from| all.iter().filter(|to| from.may_become(**to)).map(move |to| (*from, *to))).collect();
+        let allowed: Vec<_> = all
+            .iter()
+            .flat_map(|from| all.iter().filter(|to| from.may_become(**to)).map(move |to| (*from, *to)))
+            .collect();
         assert_eq!(
             allowed,
             [

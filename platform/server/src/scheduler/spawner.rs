@@ -30,7 +30,12 @@ pub struct SpawnerHandle {
 impl SpawnerHandle {
     /// Holds `spawner`; `starter` makes the next one should it be lost. Sandboxes with a network reach others by `egress`.
     pub fn new(spawner: Spawner, starter: SpawnerStarter, egress: Egress) -> Arc<Self> {
-        Arc::new(Self { current: watch::Sender::new(Arc::new(spawner)), lost: watch::Sender::new(false), starter, egress })
+        Arc::new(Self {
+            current: watch::Sender::new(Arc::new(spawner)),
+            lost: watch::Sender::new(false),
+            starter,
+            egress,
+        })
     }
 
     /// What went through sandboxes' networks.

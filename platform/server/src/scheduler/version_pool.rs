@@ -201,7 +201,12 @@ impl VersionPool {
             Ok(instance) if state.closed => instance.stop(),
             Ok(instance) => {
                 instance.advance(Phase::Ready);
-                state.slots.push(Slot { instance: Arc::clone(&instance), in_flight: 0, idle_since: Instant::now(), draining: false });
+                state.slots.push(Slot {
+                    instance: Arc::clone(&instance),
+                    in_flight: 0,
+                    idle_since: Instant::now(),
+                    draining: false,
+                });
                 state.retry_minimum_at = None;
                 self.grant_free(&mut state, Some(cold_us));
                 drop(state);
@@ -313,7 +318,9 @@ impl VersionPool {
             if state.slots.len() <= keep as usize || !state.waiters.is_empty() {
                 return false;
             }
-            let Some(index) = state.slots.iter().rposition(|slot| slot.in_flight == 0 && due(slot)) else { return false };
+            let Some(index) = state.slots.iter().rposition(|slot| slot.in_flight == 0 && due(slot)) else {
+                return false;
+            };
             state.slots.remove(index)
         };
         retired.instance.advance(Phase::Draining);
@@ -324,7 +331,13 @@ impl VersionPool {
     /// Since when the longest idle instance has been idle; now, where none is.
     pub(super) fn idle_since(&self) -> Instant {
         let state = self.state.lock();
-        state.slots.iter().filter(|slot| slot.in_flight == 0).map(|slot| slot.idle_since).min().unwrap_or_else(Instant::now)
+        state
+            .slots
+            .iter()
+            .filter(|slot| slot.in_flight == 0)
+            .map(|slot| slot.idle_since)
+            .min()
+            .unwrap_or_else(Instant::now)
     }
 
     /// Starts what is missing from the minimum.
@@ -363,7 +376,8 @@ impl VersionPool {
             let mut state = self.state.lock();
             state.closed = true;
             self.minimum.store(0, Ordering::Relaxed);
-            let (idle, mut busy): (Vec<_>, Vec<_>) = std::mem::take(&mut state.slots).into_iter().partition(|slot| slot.in_flight == 0);
+            let (idle, mut busy): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut state.slots).into_iter().partition(|slot| slot.in_flight == 0);
             for slot in &mut busy {
                 slot.draining = true;
                 slot.instance.advance(Phase::Draining);

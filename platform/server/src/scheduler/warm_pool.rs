@@ -185,7 +185,9 @@ impl WarmPool {
 
     /// Whether every pool holds its configured size.
     pub fn is_full(&self) -> bool {
-        RuntimeKind::ALL.iter().all(|runtime| self.status(*runtime).waiting >= self.configured[*runtime as usize] as usize)
+        RuntimeKind::ALL
+            .iter()
+            .all(|runtime| self.status(*runtime).waiting >= self.configured[*runtime as usize] as usize)
     }
 
     fn wanted(&self, runtime: RuntimeKind, shelf: &Shelf) -> u32 {
@@ -221,7 +223,12 @@ impl WarmPool {
         }
     }
 
-    async fn refill(&self, runtime: RuntimeKind, launcher: &Launcher, stop: &tokio_util::sync::CancellationToken) -> Result<(), ()> {
+    async fn refill(
+        &self,
+        runtime: RuntimeKind,
+        launcher: &Launcher,
+        stop: &tokio_util::sync::CancellationToken,
+    ) -> Result<(), ()> {
         loop {
             let missing = {
                 let mut shelf = self.shelves[runtime as usize].lock();

@@ -30,30 +30,13 @@ fn texts(rows: &[LogRow]) -> Vec<&str> {
 
 async fn lines_come_in_order_and_in_pages(db: Database) {
     let (function, other) = (FunctionId::generate(), FunctionId::generate());
-    let lines: Vec<_> = (0..150)
-        .map(|number| line(if number % 3 == 0 { other } else { function }, number))
-        .collect();
+    let lines: Vec<_> = (0..150).map(|number| line(if number % 3 == 0 { other } else { function }, number)).collect();
     db.store.log_append(&lines).await.unwrap();
     db.store.log_append(&[]).await.unwrap();
-    let expected: Vec<_> = lines
-        .iter()
-        .filter(|line| line.function == function)
-        .cloned()
-        .collect();
+    let expected: Vec<_> = lines.iter().filter(|line| line.function == function).cloned().collect();
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let page = db
-            .store
-            .log_list(
-                function,
-                &LogFilter {
-                    after,
-                    ..LogFilter::default()
-                },
-                30,
-            )
-            .await
-            .unwrap();
+        let page = db.store.log_list(function, &LogFilter { after, ..LogFilter::default() }, 30).await.unwrap();
         let Some(last) = page.last() else { break };
         assert!(page.len() <= 30);
         after = Some(last.cursor.to_string().parse().unwrap());
@@ -61,10 +44,7 @@ async fn lines_come_in_order_and_in_pages(db: Database) {
     }
     assert_eq!(seen, expected);
     let tail = db.store.log_tail(function, 2).await.unwrap();
-    assert_eq!(
-        tail.into_iter().map(|row| row.line).collect::<Vec<_>>(),
-        expected[98..]
-    );
+    assert_eq!(tail.into_iter().map(|row| row.line).collect::<Vec<_>>(), expected[98..]);
     assert!("x".parse::<raas_store::LogCursor>().is_err());
 }
 
@@ -76,17 +56,11 @@ async fn lines_are_filtered(db: Database) {
     lines[4].invocation = Some(call);
     lines[5].line = "zero \0 byte".into();
     db.store.log_append(&lines).await.unwrap();
-    let of_call = LogFilter {
-        invocation: Some(call),
-        ..LogFilter::default()
-    };
+    let of_call = LogFilter { invocation: Some(call), ..LogFilter::default() };
     let rows = db.store.log_list(function, &of_call, 10).await.unwrap();
     assert_eq!(texts(&rows), ["line 2 ü", "line 4 ü"]);
     assert_eq!(rows[0].line, lines[2]);
-    let since = LogFilter {
-        since: Some(TimestampUs(NOW.0 + 4)),
-        ..LogFilter::default()
-    };
+    let since = LogFilter { since: Some(TimestampUs(NOW.0 + 4)), ..LogFilter::default() };
     let rows = db.store.log_list(function, &since, 10).await.unwrap();
     assert_eq!(texts(&rows), ["line 4 ü", "zero \u{fffd} byte"]);
 }
@@ -94,30 +68,11 @@ async fn lines_are_filtered(db: Database) {
 async fn following_sees_late_lines(db: Database) {
     let function = FunctionId::generate();
     db.store.log_append(&[line(function, 10)]).await.unwrap();
-    let after = db
-        .store
-        .log_list(function, &LogFilter::default(), 10)
-        .await
-        .unwrap()[0]
-        .cursor;
+    let after = db.store.log_list(function, &LogFilter::default(), 10).await.unwrap()[0].cursor;
     db.store.log_append(&[line(function, 5)]).await.unwrap();
-    let rows = db
-        .store
-        .log_list(
-            function,
-            &LogFilter {
-                after: Some(after),
-                ..LogFilter::default()
-            },
-            10,
-        )
-        .await
-        .unwrap();
-    assert_eq!(
-        texts(&rows),
-        ["line 5 ü"],
-        "printed earlier, handed over later"
-    );
+    let rows =
+        db.store.log_list(function, &LogFilter { after: Some(after), ..LogFilter::default() }, 10).await.unwrap();
+    assert_eq!(texts(&rows), ["line 5 ü"], "printed earlier, handed over later");
 }
 
 async fn old_lines_are_swept(db: Database) {
@@ -125,10 +80,6 @@ async fn old_lines_are_swept(db: Database) {
     let lines: Vec<_> = (0..10).map(|number| line(function, number)).collect();
     db.store.log_append(&lines).await.unwrap();
     assert_eq!(db.store.log_sweep(TimestampUs(NOW.0 + 7)).await.unwrap(), 7);
-    let rows = db
-        .store
-        .log_list(function, &LogFilter::default(), 10)
-        .await
-        .unwrap();
+    let rows = db.store.log_list(function, &LogFilter::default(), 10).await.unwrap();
     assert_eq!(texts(&rows), ["line 7 ü", "line 8 ü", "line 9 ü"]);
 }

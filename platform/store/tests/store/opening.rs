@@ -15,11 +15,7 @@ async fn what_was_stored_is_there_again(db: Database) {
 
 async fn it_answers(db: Database) {
     db.store.ping().await.unwrap();
-    let expected = if db.url.starts_with("sqlite") {
-        Backend::Sqlite
-    } else {
-        Backend::Postgres
-    };
+    let expected = if db.url.starts_with("sqlite") { Backend::Sqlite } else { Backend::Postgres };
     assert_eq!(db.store.backend(), expected);
     db.store.close().await;
     let error = db.store.ping().await.unwrap_err();
@@ -30,15 +26,9 @@ async fn it_answers(db: Database) {
 async fn addresses_that_cannot_be_opened() {
     for url in ["", "mysql://x", "/tmp/x", "sqlite::memory:"] {
         let error = Store::open(url, StoreOptions::default()).await.unwrap_err();
-        assert!(
-            matches!(error, StoreError::Address { .. }),
-            "{url}: {error:?}"
-        );
+        assert!(matches!(error, StoreError::Address { .. }), "{url}: {error:?}");
     }
-    for url in [
-        "sqlite:/nonexistent/folder/x.db",
-        "postgres://x@localhost/x?host=/nonexistent",
-    ] {
+    for url in ["sqlite:/nonexistent/folder/x.db", "postgres://x@localhost/x?host=/nonexistent"] {
         let error = Store::open(url, StoreOptions::default()).await.unwrap_err();
         assert!(error.retryable(), "{url}: {error:?}");
     }
@@ -49,8 +39,5 @@ async fn sqlite_keeps_a_write_ahead_log() {
     let db = Database::sqlite().await;
     let file = db.url.trim_start_matches("sqlite:");
     db.store.tenant_create("acme", NOW).await.unwrap();
-    assert!(
-        std::path::Path::new(&format!("{file}-wal")).exists(),
-        "write-ahead log"
-    );
+    assert!(std::path::Path::new(&format!("{file}-wal")).exists(), "write-ahead log");
 }

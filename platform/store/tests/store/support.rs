@@ -25,30 +25,17 @@ impl Database {
     pub async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", dir.path().join("store.db").display());
-        Self {
-            store: Store::open(&url, StoreOptions::default()).await.unwrap(),
-            url,
-            _dir: Some(dir),
-        }
+        Self { store: Store::open(&url, StoreOptions::default()).await.unwrap(), url, _dir: Some(dir) }
     }
 
     pub async fn postgres() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let server = tokio::task::spawn_blocking(Server::shared).await.unwrap();
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut connection = sqlx::PgConnection::connect(&server.url("postgres"))
-            .await
-            .unwrap();
-        connection
-            .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .await
-            .unwrap();
+        let mut connection = sqlx::PgConnection::connect(&server.url("postgres")).await.unwrap();
+        connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
         let url = server.url(&name);
-        Self {
-            store: Store::open(&url, StoreOptions::default()).await.unwrap(),
-            url,
-            _dir: None,
-        }
+        Self { store: Store::open(&url, StoreOptions::default()).await.unwrap(), url, _dir: None }
     }
 }
 
@@ -80,29 +67,19 @@ impl Server {
     }
 
     fn url(&self, database: &str) -> String {
-        format!(
-            "postgres://postgres@localhost/{database}?host={}",
-            self.sockets.display()
-        )
+        format!("postgres://postgres@localhost/{database}?host={}", self.sockets.display())
     }
 
     fn start() -> Self {
         let bin = postgres_bin();
         // Postgres refuses to run as root.
         let user = nix::unistd::geteuid().is_root().then(|| {
-            let user = ["postgres", "nobody"]
-                .into_iter()
-                .find_map(|name| nix::unistd::User::from_name(name).unwrap());
+            let user = ["postgres", "nobody"].into_iter().find_map(|name| nix::unistd::User::from_name(name).unwrap());
             user.expect("a user `postgres` or `nobody` to run Postgres as")
         });
-        let dir = tempfile::Builder::new()
-            .prefix("store-pg-")
-            .tempdir_in("/tmp")
-            .unwrap()
-            .keep();
+        let dir = tempfile::Builder::new().prefix("store-pg-").tempdir_in("/tmp").unwrap().keep();
         if let Some(user) = &user {
-            std::os::unix::fs::chown(&dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-                .unwrap();
+            std::os::unix::fs::chown(&dir, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
         }
         let script = r#"
             trap '' INT TERM HUP
@@ -117,15 +94,8 @@ impl Server {
             rm -rf "$DIR"
         "#;
         let mut watcher = Command::new("/bin/sh");
-        watcher
-            .args(["-c", script])
-            .env("BIN", &bin)
-            .env("DIR", &dir)
-            .current_dir("/");
-        watcher
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        watcher.args(["-c", script]).env("BIN", &bin).env("DIR", &dir).current_dir("/");
+        watcher.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         if let Some(user) = &user {
             watcher.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
@@ -134,17 +104,10 @@ impl Server {
         let began = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() || !ready(&dir) {
             let log = || std::fs::read_to_string(dir.join("log")).unwrap_or_default();
-            assert!(
-                began.elapsed() < Duration::from_secs(60),
-                "Postgres did not start:\n{}",
-                log()
-            );
+            assert!(began.elapsed() < Duration::from_secs(60), "Postgres did not start:\n{}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self {
-            sockets: dir,
-            _watcher: watcher,
-        }
+        Self { sockets: dir, _watcher: watcher }
     }
 }
 
@@ -152,33 +115,20 @@ impl Server {
 fn ready(dir: &Path) -> bool {
     let lock = std::fs::read_to_string(dir.join(".s.PGSQL.5432.lock")).unwrap_or_default();
     let pid = std::fs::read_to_string(dir.join("data/postmaster.pid")).unwrap_or_default();
-    !lock.is_empty()
-        && pid
-            .lines()
-            .nth(7)
-            .is_some_and(|state| state.trim() == "ready")
+    !lock.is_empty() && pid.lines().nth(7).is_some_and(|state| state.trim() == "ready")
 }
 
 fn postgres_bin() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let packaged = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut packaged: Vec<PathBuf> = packaged.map(|entry| entry.path().join("bin")).collect();
     packaged.sort();
     folders.extend(packaged.into_iter().rev());
     folders.push("/usr/local/bin".into());
-    let complete = |folder: &&PathBuf| {
-        ["initdb", "postgres"]
-            .iter()
-            .all(|name| folder.join(name).is_file())
-    };
+    let complete = |folder: &&PathBuf| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file());
     let found = folders.iter().find(complete);
-    found
-        .expect("Postgres to test with is not installed: apt-get install postgresql")
-        .clone()
+    found.expect("Postgres to test with is not installed: apt-get install postgresql").clone()
 }
 
 pub const NOW: TimestampUs = TimestampUs(1_800_000_000_000_000);
@@ -188,9 +138,7 @@ pub fn name(text: &str) -> FunctionName {
 }
 
 pub fn manifest(name: &str) -> FunctionManifest {
-    let text = format!(
-        "name = \"{name}\"\nruntime = \"python3\"\nhandler = \"main.handler\"\n[env]\nA = \"b\"\n"
-    );
+    let text = format!("name = \"{name}\"\nruntime = \"python3\"\nhandler = \"main.handler\"\n[env]\nA = \"b\"\n");
     FunctionManifest::parse(&text).unwrap()
 }
 

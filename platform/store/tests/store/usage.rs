@@ -38,14 +38,8 @@ fn event(tenant: TenantId, function: FunctionId, number: u64) -> UsageEvent {
     }
 }
 
-fn batch(
-    tenant: TenantId,
-    function: FunctionId,
-    sequences: std::ops::Range<u64>,
-) -> Vec<(u64, UsageEvent)> {
-    sequences
-        .map(|sequence| (sequence, event(tenant, function, sequence)))
-        .collect()
+fn batch(tenant: TenantId, function: FunctionId, sequences: std::ops::Range<u64>) -> Vec<(u64, UsageEvent)> {
+    sequences.map(|sequence| (sequence, event(tenant, function, sequence))).collect()
 }
 
 fn events(records: &[(u64, UsageEvent)]) -> Vec<UsageEvent> {
@@ -64,75 +58,35 @@ async fn list(db: &Database, filter: &UsageFilter, limit: u32) -> Vec<UsageEvent
 }
 
 async fn calls(db: &Database) -> u64 {
-    db.store
-        .usage_totals(&UsageFilter::default(), &[])
-        .await
-        .unwrap()
-        .iter()
-        .map(|totals| totals.calls)
-        .sum()
+    db.store.usage_totals(&UsageFilter::default(), &[]).await.unwrap().iter().map(|totals| totals.calls).sum()
 }
 
 async fn events_are_counted_once(db: Database) {
-    let (journal, tenant, function) =
-        (Uuid::new_v4(), TenantId::generate(), FunctionId::generate());
+    let (journal, tenant, function) = (Uuid::new_v4(), TenantId::generate(), FunctionId::generate());
     assert_eq!(db.store.usage_position(journal).await.unwrap(), 0);
     assert_eq!(calls(&db).await, 0);
     let records = batch(tenant, function, 0..100);
-    let first = db
-        .store
-        .usage_append(journal, &records[..60])
-        .await
-        .unwrap();
-    assert_eq!(
-        (first.counted, first.skipped, first.next_sequence),
-        (60, 0, 60)
-    );
-    let overlapping = db
-        .store
-        .usage_append(journal, &records[30..100])
-        .await
-        .unwrap();
-    assert_eq!(
-        (
-            overlapping.counted,
-            overlapping.skipped,
-            overlapping.next_sequence
-        ),
-        (40, 30, 100)
-    );
+    let first = db.store.usage_append(journal, &records[..60]).await.unwrap();
+    assert_eq!((first.counted, first.skipped, first.next_sequence), (60, 0, 60));
+    let overlapping = db.store.usage_append(journal, &records[30..100]).await.unwrap();
+    assert_eq!((overlapping.counted, overlapping.skipped, overlapping.next_sequence), (40, 30, 100));
     let again = db.store.usage_append(journal, &records).await.unwrap();
-    assert_eq!(
-        (again.counted, again.skipped, again.next_sequence),
-        (0, 100, 100)
-    );
+    assert_eq!((again.counted, again.skipped, again.next_sequence), (0, 100, 100));
     let none = db.store.usage_append(journal, &[]).await.unwrap();
     assert_eq!((none.counted, none.next_sequence), (0, 100));
     assert_eq!(db.store.usage_position(journal).await.unwrap(), 100);
-    assert_eq!(
-        list(&db, &UsageFilter::default(), 1_000).await,
-        events(&records)
-    );
+    assert_eq!(list(&db, &UsageFilter::default(), 1_000).await, events(&records));
     assert_eq!(calls(&db).await, 100);
 
-    let gap = db
-        .store
-        .usage_append(journal, &batch(tenant, function, 500..501))
-        .await
-        .unwrap();
+    let gap = db.store.usage_append(journal, &batch(tenant, function, 500..501)).await.unwrap();
     assert_eq!((gap.counted, gap.next_sequence), (1, 501));
-    let other = db
-        .store
-        .usage_append(Uuid::new_v4(), &records[..5])
-        .await
-        .unwrap();
+    let other = db.store.usage_append(Uuid::new_v4(), &records[..5]).await.unwrap();
     assert_eq!(other.counted, 5, "another journal has its own sequences");
     assert_eq!(calls(&db).await, 106);
 }
 
 async fn raced_batches_are_counted_once(db: Database) {
-    let (journal, tenant, function) =
-        (Uuid::new_v4(), TenantId::generate(), FunctionId::generate());
+    let (journal, tenant, function) = (Uuid::new_v4(), TenantId::generate(), FunctionId::generate());
     let counted = all((0..8).map(|number| {
         let store = db.store.clone();
         let records = batch(tenant, function, 0..50 + number * 10);
@@ -147,35 +101,23 @@ async fn raced_batches_are_counted_once(db: Database) {
 async fn batches_out_of_order_are_refused(db: Database) {
     let mut records = batch(TenantId::generate(), FunctionId::generate(), 0..3);
     records.swap(0, 1);
-    let refused = db
-        .store
-        .usage_append(Uuid::new_v4(), &records)
-        .await
-        .unwrap_err();
+    let refused = db.store.usage_append(Uuid::new_v4(), &records).await.unwrap_err();
     assert!(matches!(refused, StoreError::Invalid { .. }));
     assert!("x".parse::<raas_store::UsageCursor>().is_err());
 }
 
 async fn events_are_listed_in_pages(db: Database) {
-    let (journal, tenant, function) =
-        (Uuid::new_v4(), TenantId::generate(), FunctionId::generate());
+    let (journal, tenant, function) = (Uuid::new_v4(), TenantId::generate(), FunctionId::generate());
     // More than a block, more than one batch, and more blocks than are fetched at once.
     let records = batch(tenant, function, 0..5_000);
-    db.store
-        .usage_append(journal, &records[..4_900])
-        .await
-        .unwrap();
+    db.store.usage_append(journal, &records[..4_900]).await.unwrap();
     for tail in records[4_900..].chunks(10) {
         db.store.usage_append(journal, tail).await.unwrap();
     }
     for limit in [1_000, 777] {
         assert!(list(&db, &UsageFilter::default(), limit).await == events(&records));
     }
-    let (page, next) = db
-        .store
-        .usage_list(&UsageFilter::default(), None, 100)
-        .await
-        .unwrap();
+    let (page, next) = db.store.usage_list(&UsageFilter::default(), None, 100).await.unwrap();
     assert!(page == events(&records[..100]) && next.is_some());
 }
 
@@ -188,47 +130,21 @@ async fn events_are_filtered(db: Database) {
             (number, event(tenant, function, number))
         })
         .collect();
-    db.store
-        .usage_append(Uuid::new_v4(), &records)
-        .await
-        .unwrap();
+    db.store.usage_append(Uuid::new_v4(), &records).await.unwrap();
     let expect = |keep: &dyn Fn(&UsageEvent) -> bool| {
         let mut events = events(&records);
         events.retain(keep);
         events
     };
-    let of_one = UsageFilter {
-        tenant: Some(one),
-        ..UsageFilter::default()
-    };
-    assert_eq!(
-        list(&db, &of_one, 7).await,
-        expect(&|event| event.tenant == one)
-    );
-    let of_g = UsageFilter {
-        function: Some(g),
-        ..of_one
-    };
-    assert_eq!(
-        list(&db, &of_g, 7).await,
-        expect(&|event| event.function == g)
-    );
-    let (from, to) = (
-        TimestampUs(NOW.0 + 10_000_000),
-        TimestampUs(NOW.0 + 100_000_000),
-    );
-    let between = UsageFilter {
-        from: Some(from),
-        to: Some(to),
-        ..of_one
-    };
-    let in_range =
-        |event: &UsageEvent| event.tenant == one && (from.0..to.0).contains(&event.started_us);
+    let of_one = UsageFilter { tenant: Some(one), ..UsageFilter::default() };
+    assert_eq!(list(&db, &of_one, 7).await, expect(&|event| event.tenant == one));
+    let of_g = UsageFilter { function: Some(g), ..of_one };
+    assert_eq!(list(&db, &of_g, 7).await, expect(&|event| event.function == g));
+    let (from, to) = (TimestampUs(NOW.0 + 10_000_000), TimestampUs(NOW.0 + 100_000_000));
+    let between = UsageFilter { from: Some(from), to: Some(to), ..of_one };
+    let in_range = |event: &UsageEvent| event.tenant == one && (from.0..to.0).contains(&event.started_us);
     assert_eq!(list(&db, &between, 100).await, expect(&in_range));
-    let of_nobody = UsageFilter {
-        tenant: Some(TenantId::generate()),
-        ..UsageFilter::default()
-    };
+    let of_nobody = UsageFilter { tenant: Some(TenantId::generate()), ..UsageFilter::default() };
     assert!(list(&db, &of_nobody, 10).await.is_empty());
 }
 
@@ -241,21 +157,9 @@ async fn totals_group_and_filter(db: Database) {
     (two.served_by, two.started_us, two.status) = (ServedBy::Hit, hour.0 + HOUR_US, 200);
     let mut three = one;
     (three.status, three.cold_start, three.bytes_in) = (200, false, 100);
-    db.store
-        .usage_append(Uuid::new_v4(), &[(0, one), (1, two), (2, three)])
-        .await
-        .unwrap();
-    let by_all = [
-        UsageDimension::Tenant,
-        UsageDimension::Function,
-        UsageDimension::ServedBy,
-        UsageDimension::Hour,
-    ];
-    let totals = db
-        .store
-        .usage_totals(&UsageFilter::default(), &by_all)
-        .await
-        .unwrap();
+    db.store.usage_append(Uuid::new_v4(), &[(0, one), (1, two), (2, three)]).await.unwrap();
+    let by_all = [UsageDimension::Tenant, UsageDimension::Function, UsageDimension::ServedBy, UsageDimension::Hour];
+    let totals = db.store.usage_totals(&UsageFilter::default(), &by_all).await.unwrap();
     let computed = UsageTotals {
         tenant: Some(tenant),
         function: Some(function),
@@ -273,57 +177,21 @@ async fn totals_group_and_filter(db: Database) {
     };
     assert_eq!(totals.len(), 2);
     assert_eq!(totals[0], computed);
-    assert_eq!(
-        (totals[1].served_by, totals[1].calls),
-        (Some(ServedBy::Hit), 1)
-    );
+    assert_eq!((totals[1].served_by, totals[1].calls), (Some(ServedBy::Hit), 1));
 
-    let first_hour = UsageFilter {
-        to: Some(TimestampUs(hour.0 + HOUR_US)),
-        ..UsageFilter::default()
-    };
-    let totals = db
-        .store
-        .usage_totals(&first_hour, &[UsageDimension::Version])
-        .await
-        .unwrap();
-    assert_eq!(
-        totals
-            .iter()
-            .map(|totals| (totals.version, totals.calls))
-            .collect::<Vec<_>>(),
-        [(Some(1), 2)]
-    );
-    let second_hour = UsageFilter {
-        from: Some(TimestampUs(hour.0 + HOUR_US + 5)),
-        ..UsageFilter::default()
-    };
-    assert_eq!(
-        db.store.usage_totals(&second_hour, &[]).await.unwrap()[0].calls,
-        1
-    );
+    let first_hour = UsageFilter { to: Some(TimestampUs(hour.0 + HOUR_US)), ..UsageFilter::default() };
+    let totals = db.store.usage_totals(&first_hour, &[UsageDimension::Version]).await.unwrap();
+    assert_eq!(totals.iter().map(|totals| (totals.version, totals.calls)).collect::<Vec<_>>(), [(Some(1), 2)]);
+    let second_hour = UsageFilter { from: Some(TimestampUs(hour.0 + HOUR_US + 5)), ..UsageFilter::default() };
+    assert_eq!(db.store.usage_totals(&second_hour, &[]).await.unwrap()[0].calls, 1);
     for filter in [
-        UsageFilter {
-            tenant: Some(TenantId::generate()),
-            ..UsageFilter::default()
-        },
-        UsageFilter {
-            function: Some(FunctionId::generate()),
-            tenant: Some(tenant),
-            ..UsageFilter::default()
-        },
+        UsageFilter { tenant: Some(TenantId::generate()), ..UsageFilter::default() },
+        UsageFilter { function: Some(FunctionId::generate()), tenant: Some(tenant), ..UsageFilter::default() },
     ] {
         assert_eq!(db.store.usage_totals(&filter, &[]).await.unwrap(), []);
     }
-    let of_function = UsageFilter {
-        function: Some(function),
-        tenant: Some(tenant),
-        ..UsageFilter::default()
-    };
-    assert_eq!(
-        db.store.usage_totals(&of_function, &[]).await.unwrap()[0].calls,
-        3
-    );
+    let of_function = UsageFilter { function: Some(function), tenant: Some(tenant), ..UsageFilter::default() };
+    assert_eq!(db.store.usage_totals(&of_function, &[]).await.unwrap()[0].calls, 3);
 }
 
 async fn totals_agree_with_the_events(db: Database) {
@@ -331,50 +199,23 @@ async fn totals_agree_with_the_events(db: Database) {
     let tenants = [TenantId::generate(), TenantId::generate()];
     let functions: Vec<_> = (0..40).map(|_| FunctionId::generate()).collect();
     let records: Vec<_> = (0..3_000)
-        .map(|number| {
-            (
-                number,
-                event(
-                    tenants[number as usize % 2],
-                    functions[number as usize % 40],
-                    number * 7,
-                ),
-            )
-        })
+        .map(|number| (number, event(tenants[number as usize % 2], functions[number as usize % 40], number * 7)))
         .collect();
     for part in records.chunks(700) {
         db.store.usage_append(journal, part).await.unwrap();
     }
     let by = [UsageDimension::Function, UsageDimension::ServedBy];
-    let totals = db
-        .store
-        .usage_totals(&UsageFilter::default(), &by)
-        .await
-        .unwrap();
+    let totals = db.store.usage_totals(&UsageFilter::default(), &by).await.unwrap();
     for totals in &totals {
         let theirs: Vec<_> = events(&records)
             .into_iter()
-            .filter(|event| {
-                Some(event.function) == totals.function && Some(event.served_by) == totals.served_by
-            })
+            .filter(|event| Some(event.function) == totals.function && Some(event.served_by) == totals.served_by)
             .collect();
         assert_eq!(totals.calls, theirs.len() as u64);
-        assert_eq!(
-            totals.exec_us,
-            theirs.iter().map(|event| event.exec_us).sum::<u64>()
-        );
-        assert_eq!(
-            totals.memory_mb_us,
-            theirs.iter().map(|event| event.exec_us * 256).sum::<u64>()
-        );
-        assert_eq!(
-            totals.errors,
-            theirs.iter().filter(|event| event.status >= 400).count() as u64
-        );
-        assert_eq!(
-            totals.cold_starts,
-            theirs.iter().filter(|event| event.cold_start).count() as u64
-        );
+        assert_eq!(totals.exec_us, theirs.iter().map(|event| event.exec_us).sum::<u64>());
+        assert_eq!(totals.memory_mb_us, theirs.iter().map(|event| event.exec_us * 256).sum::<u64>());
+        assert_eq!(totals.errors, theirs.iter().filter(|event| event.status >= 400).count() as u64);
+        assert_eq!(totals.cold_starts, theirs.iter().filter(|event| event.cold_start).count() as u64);
     }
     assert_eq!(totals.iter().map(|totals| totals.calls).sum::<u64>(), 3_000);
 }

@@ -25,7 +25,8 @@ struct Examples;
 /// They cannot be written.
 pub fn unpack(name: &str, folder: &Path) -> Outcome<PathBuf> {
     let target = folder.join(name);
-    let failed = |error: std::io::Error| Failure::local("no-space", format!("{} cannot be written: {error}", target.display()));
+    let failed =
+        |error: std::io::Error| Failure::local("no-space", format!("{} cannot be written: {error}", target.display()));
     let prefix = format!("{name}/");
     let mut files = 0;
     for path in Examples::iter().filter(|path| path.starts_with(&prefix)) {
@@ -51,7 +52,10 @@ mod tests {
     #[test]
     fn both_examples_are_carried_whole() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, files) in [(ROUTE, ["raas.toml", "main.py", "airports.csv"]), (WEATHER, ["raas.toml", "main.js", "seattle-weather.csv"])] {
+        for (name, files) in [
+            (ROUTE, ["raas.toml", "main.py", "airports.csv"]),
+            (WEATHER, ["raas.toml", "main.js", "seattle-weather.csv"]),
+        ] {
             let unpacked = unpack(name, folder.path()).unwrap();
             for file in files {
                 assert!(unpacked.join(file).metadata().unwrap().len() > 0, "{name}/{file}");

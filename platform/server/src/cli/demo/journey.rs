@@ -101,7 +101,10 @@ fn at_once(client: &Client, function: &'static str, event: &Value) -> Outcome<St
             })
         };
         let callers: Vec<_> = (0..CALLERS).map(caller).collect();
-        callers.into_iter().map(|caller| caller.join().unwrap_or_else(|_| Err(Failure::local("broken", "a caller broke")))).collect()
+        callers
+            .into_iter()
+            .map(|caller| caller.join().unwrap_or_else(|_| Err(Failure::local("broken", "a caller broke"))))
+            .collect()
     });
     let outcomes = outcomes.into_iter().collect::<Outcome<Vec<_>>>()?;
     let began = outcomes.iter().map(|(began, ..)| *began).min();
@@ -149,7 +152,8 @@ fn timing(header: &str, name: &str) -> Option<f64> {
 /// The platform has no usage of a call.
 pub fn price(client: &Client, steps: &mut [Step]) -> Outcome<String> {
     let usage = client.list("/v1/usage", &[("limit", Some("100"))])?.value()?;
-    let costs: HashMap<&str, &str> = list(&usage, "items").iter().map(|item| (text(item, "invocation_id"), text(item, "cost"))).collect();
+    let costs: HashMap<&str, &str> =
+        list(&usage, "items").iter().map(|item| (text(item, "invocation_id"), text(item, "cost"))).collect();
     for answered in steps.iter_mut().flat_map(|step| &mut step.calls) {
         let cost = costs.get(answered.id.as_str()).and_then(|cost| Amount::parse(cost));
         answered.cost = Some(cost.ok_or_else(|| Failure::unexpected(format!("no cost for the call {}", answered.id)))?);

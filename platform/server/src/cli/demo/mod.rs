@@ -35,7 +35,8 @@ pub fn run(screen: Screen) -> Outcome {
     if !platform.wait_until_warm()? {
         progress.line("the warming pool is not full yet; first calls may take longer than they would");
     }
-    let mut steps = journey::play(&platform.client, |what| progress.step(what), || platform.wait_until_warm().map(drop))?;
+    let mut steps =
+        journey::play(&platform.client, |what| progress.step(what), || platform.wait_until_warm().map(drop))?;
     progress.step("looking up what each call cost");
     let currency = journey::price(&platform.client, &mut steps)?;
     progress.step("stopping the platform");
@@ -51,7 +52,9 @@ pub fn run(screen: Screen) -> Outcome {
 /// The processor's name and how many of its cores there are for us.
 fn machine() -> (String, usize) {
     let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()));
+    let model = processors
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     (model.unwrap_or_else(|| "a processor without a name".to_owned()), cores)
 }

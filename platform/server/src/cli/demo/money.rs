@@ -49,7 +49,9 @@ mod tests {
 
     #[test]
     fn sums_are_exact() {
-        let sum = ["0.1", "0.2", "0.000000000000000001", "3"].iter().fold(Amount::default(), |sum, text| sum.plus(Amount::parse(text).unwrap()));
+        let sum = ["0.1", "0.2", "0.000000000000000001", "3"]
+            .iter()
+            .fold(Amount::default(), |sum, text| sum.plus(Amount::parse(text).unwrap()));
         assert_eq!(sum.to_string(), "3.300000000000000001");
         assert_eq!(Amount::default().to_string(), "0");
         for refused in ["", ".5", "-1", "1e3", "0.0000000000000000001", "x"] {

@@ -94,12 +94,14 @@ impl ThrowAway {
     /// # Errors
     /// It does not start in time.
     pub fn start() -> Outcome<Self> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| Failure::local("cannot-start", format!("{what}: {error}"));
+        let failed =
+            |what: &str, error: &dyn std::fmt::Display| Failure::local("cannot-start", format!("{what}: {error}"));
         let folder = tempfile::Builder::new()
             .prefix("raas-demo-")
             .tempdir()
             .map_err(|error| failed("no temporary folder can be made", &error))?;
-        let log = std::fs::File::create(folder.path().join("platform.log")).map_err(|error| failed("no log can be written", &error))?;
+        let log = std::fs::File::create(folder.path().join("platform.log"))
+            .map_err(|error| failed("no log can be written", &error))?;
         let executable = std::env::current_exe().map_err(|error| failed("this executable cannot be found", &error))?;
         let mut command = Command::new(executable);
         command
@@ -129,11 +131,16 @@ impl ThrowAway {
         let mut child = command.spawn().map_err(|error| failed("the platform cannot be started", &error))?;
         let output = child.stdout.take();
         let path = folder.path().to_owned();
-        let remains = Arc::new(Remains { child: Mutex::new(Some(child)), folder: Mutex::new(Some(folder)), interrupted: AtomicBool::new(false) });
+        let remains = Arc::new(Remains {
+            child: Mutex::new(Some(child)),
+            folder: Mutex::new(Some(folder)),
+            interrupted: AtomicBool::new(false),
+        });
         clear_on_signal(Arc::clone(&remains), ending);
         // From here on whatever fails clears up.
         let mut platform = Self { remains, client: Client::new(Context { url: String::new(), key: None }) };
-        let started = output.ok_or_else(|| failed("the platform cannot be started", &"it has no output")).and_then(first_line);
+        let started =
+            output.ok_or_else(|| failed("the platform cannot be started", &"it has no output")).and_then(first_line);
         let started = started.map_err(|failure| with_log(failure, &path))?;
         platform.client = Client::new(Context {
             url: text(&started, "url").to_owned(),
@@ -198,8 +205,15 @@ fn first_line(output: std::process::ChildStdout) -> Outcome<Value> {
     });
     let line = match receiver.recv_timeout(UP_WITHIN) {
         Ok(Ok(line)) => line,
-        Ok(Err(error)) => return Err(Failure::local("cannot-start", format!("the platform's output cannot be read: {error}"))),
-        Err(_) => return Err(Failure::local("cannot-start", format!("the platform did not start within {} s", UP_WITHIN.as_secs()))),
+        Ok(Err(error)) => {
+            return Err(Failure::local("cannot-start", format!("the platform's output cannot be read: {error}")));
+        }
+        Err(_) => {
+            return Err(Failure::local(
+                "cannot-start",
+                format!("the platform did not start within {} s", UP_WITHIN.as_secs()),
+            ));
+        }
     };
     let value: Option<Value> = serde_json::from_str(&line).ok();
     match value {

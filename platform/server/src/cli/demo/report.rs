@@ -26,8 +26,11 @@ impl Totals {
     /// Of these steps.
     pub fn of(steps: &[Step]) -> Self {
         let calls: Vec<&Answered> = steps.iter().flat_map(|step| &step.calls).collect();
-        let computed: HashMap<_, _> = calls.iter().filter(|call| call.is_computed()).map(|call| (key(call), cost(call))).collect();
-        let sum = |amount: &dyn Fn(&Answered) -> Amount| calls.iter().fold(Amount::default(), |sum, call| sum.plus(amount(call)));
+        let computed: HashMap<_, _> =
+            calls.iter().filter(|call| call.is_computed()).map(|call| (key(call), cost(call))).collect();
+        let sum = |amount: &dyn Fn(&Answered) -> Amount| {
+            calls.iter().fold(Amount::default(), |sum, call| sum.plus(amount(call)))
+        };
         Self {
             calls: calls.len(),
             computed: calls.iter().filter(|call| call.is_computed()).count(),
@@ -92,7 +95,17 @@ impl<'a> Row<'a> {
 /// The report for people.
 pub fn render(screen: Screen, steps: &[Step], currency: &str, machine: &str) -> String {
     let totals = Totals::of(steps);
-    let head = ["FUNCTION", "WHAT", "SERVED BY", "COLD START", ">CALLER MS", ">SERVER MS", ">COMPUTE MS", ">SAVED MS", &format!(">COST {currency}")];
+    let head = [
+        "FUNCTION",
+        "WHAT",
+        "SERVED BY",
+        "COLD START",
+        ">CALLER MS",
+        ">SERVER MS",
+        ">COMPUTE MS",
+        ">SAVED MS",
+        &format!(">COST {currency}"),
+    ];
     let mut table = Table::new(&head);
     for row in steps.iter().map(Row::of) {
         let function = row.step.calls.first().map_or("", |call| call.function);
@@ -116,7 +129,8 @@ pub fn render(screen: Screen, steps: &[Step], currency: &str, machine: &str) -> 
     for line in [route(steps), weather(steps)].into_iter().flatten() {
         report += &format!("\n\n{line}");
     }
-    let ratio = totals.all_computed.times(totals.cost).map(|times| format!(", {times:.1} times as much")).unwrap_or_default();
+    let ratio =
+        totals.all_computed.times(totals.cost).map(|times| format!(", {times:.1} times as much")).unwrap_or_default();
     report += &format!(
         "\n\n{} calls, {} computed, {} ms of compute saved. Cost {} {currency}; had each been computed: {} {currency}{ratio}\n{}",
         totals.calls,
@@ -134,12 +148,19 @@ fn route(steps: &[Step]) -> Option<String> {
     let body = &steps.first()?.calls.first()?.body;
     let stops: Vec<_> = list(body, "route").iter().filter_map(Value::as_str).collect();
     let total = body.get("total_km")?.as_f64()?;
-    (!stops.is_empty()).then(|| format!("Shortest way with legs of at most 250 km, {total:.0} km in {} legs:\n  {}", stops.len() - 1, stops.join(" → ")))
+    (!stops.is_empty()).then(|| {
+        format!(
+            "Shortest way with legs of at most 250 km, {total:.0} km in {} legs:\n  {}",
+            stops.len() - 1,
+            stops.join(" → ")
+        )
+    })
 }
 
 /// What the weather function found.
 fn weather(steps: &[Step]) -> Option<String> {
-    let body = steps.iter().flat_map(|step| &step.calls).map(|call| &call.body).find(|body| body.get("summary").is_some())?;
+    let body =
+        steps.iter().flat_map(|step| &step.calls).map(|call| &call.body).find(|body| body.get("summary").is_some())?;
     let summary = &body["summary"];
     let share = summary["wet_share"].as_f64()? * 100.0;
     let coldest = text(&summary["temperature_c"]["coldest"], "date");
@@ -210,7 +231,11 @@ mod tests {
     fn what_was_saved_is_priced_by_the_same_events_computation() {
         let steps = [
             Step { what: "a".into(), calls: vec![call("1", "computed", 10.0, "0.5")], wall_ms: 1.0 },
-            Step { what: "b".into(), calls: vec![call("1", "hit", 10.0, "0.1"), call("2", "computed", 5.0, "0.3")], wall_ms: 1.0 },
+            Step {
+                what: "b".into(),
+                calls: vec![call("1", "hit", 10.0, "0.1"), call("2", "computed", 5.0, "0.3")],
+                wall_ms: 1.0,
+            },
         ];
         let totals = Totals::of(&steps);
         assert_eq!((totals.calls, totals.computed), (3, 2));
