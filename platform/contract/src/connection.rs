@@ -29,6 +29,9 @@ const READ_LEAST_BYTES: usize = 4 * 1024;
 /// The longest text kept of each field of an error that code reports, in bytes.
 const ERROR_FIELD_MAX_BYTES: usize = 64 * 1024;
 
+/// The longest log line, in bytes; what is beyond is cut.
+const LOG_TEXT_MAX_BYTES: usize = 64 * 1024;
+
 /// What a runtime is told once, before its first request.
 #[derive(Debug, Clone, Serialize)]
 pub struct InitRequest {
@@ -516,6 +519,8 @@ impl Shared {
             _ => return Err(ConnectionEnd::Broken("a log frame for an unknown stream".into())),
         };
         let invocation = self.state.lock().pending.get(&frame.request_id).map(|request| request.invocation_id);
+        // The runtimes cut lines themselves; code that writes frames of its own is held to the same.
+        let text = &text[..text.len().min(LOG_TEXT_MAX_BYTES)];
         self.logs.line(invocation, stream, &String::from_utf8_lossy(text));
         Ok(())
     }

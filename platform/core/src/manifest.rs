@@ -92,6 +92,9 @@ impl FunctionManifest {
                     .to_owned(),
             );
         }
+        if self.cache.scope == CacheScope::Public {
+            list.push("cache.scope = \"public\" has no effect yet: results are shared within the tenant".to_owned());
+        }
         if self.precompute.enabled {
             list.push("precompute.enabled has no effect yet: nothing is computed ahead of calls".to_owned());
         }

@@ -170,7 +170,7 @@ async fn run_one(app: &Arc<App>, claimed: ClaimedInvocation) -> InvocationOutcom
         function,
         version,
         event,
-        canonical,
+        canonical: Some(canonical),
         policy: CallerPolicy::default(),
         trace: TraceContext::of_call(invocation.id, None, None),
         arrived_at: app.clock.now(),

@@ -24,9 +24,6 @@ use crate::trace::{CallSpan, TraceContext, TraceExport};
 /// How long a call may wait for an instance at least; a function with a longer timeout has its callers wait that long.
 const QUEUE_WAIT_AT_LEAST: Duration = Duration::from_secs(30);
 
-/// How often a call is handed to another instance because its own was gone before the request left the platform.
-const HAND_OVERS_MAX: u32 = 3;
-
 /// What a caller says about cached results (`Cache-Control` of the request).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CallerPolicy {
@@ -52,8 +49,8 @@ pub struct Call {
     pub version: Arc<VersionRoute>,
     /// The event as sent: JSON text.
     pub event: Bytes,
-    /// The same, checked and canonical.
-    pub canonical: CanonicalEvent,
+    /// The same, checked and canonical; dropped once the result key is known.
+    pub canonical: Option<CanonicalEvent>,
     /// What the caller says about cached results.
     pub policy: CallerPolicy,
     /// Where it stands in its trace.
@@ -187,12 +184,17 @@ impl Invoker {
     ///
     /// # Errors
     /// [`InvokeError`]; an error of the function is not one, but an [`Answer`].
-    pub async fn invoke(self: &Arc<Self>, call: Call) -> Result<Answer, InvokeError> {
+    pub async fn invoke(self: &Arc<Self>, mut call: Call) -> Result<Answer, InvokeError> {
+        let canonical = call.canonical.take();
         let cacheable = (call.version.manifest.cache.mode == CacheMode::Declared) && !call.policy.no_store;
-        if !cacheable {
-            return self.compute(call, None, CacheOutcome::Bypass).await;
+        if call.policy.only_if_cached && (!cacheable || call.policy.no_cache) {
+            return Err(InvokeError::NothingCached);
         }
-        let key = call.version.key_prefix.of(&call.canonical, call.version.key_pointers.as_deref());
+        let Some(canonical) = canonical.filter(|_| cacheable) else {
+            return self.compute(call, None, CacheOutcome::Bypass).await;
+        };
+        let key = call.version.key_prefix.of(&canonical, call.version.key_pointers.as_deref());
+        drop(canonical);
         if call.policy.no_cache {
             return self.compute(call, Some(key), CacheOutcome::Requested).await;
         }
@@ -312,14 +314,14 @@ impl Invoker {
     async fn execute(&self, call: &Call, key: Option<ResultKey>) -> Execution {
         let manifest = &call.version.manifest;
         let pool = &call.version.pool;
-        self.scheduler.watch(pool);
         let deadline = Instant::now() + queue_wait(&call.version);
         let trace_context = call.trace.to_text();
         let mut times = Times::default();
         let mut cold_start = false;
         let mut outcome =
             Err(CallError::Sandbox { began: false, detail: "every instance was gone before the call".into() });
-        for _ in 0..HAND_OVERS_MAX {
+        // Ends: each round takes a dead instance out of service, or waits for a place up to the deadline.
+        while Instant::now() < deadline {
             let lease = match pool.acquire(deadline).await {
                 Ok(lease) => lease,
                 Err(error) => {
@@ -331,8 +333,7 @@ impl Invoker {
             times.cold_us += lease.cold_us;
             cold_start |= lease.cold_start;
             let deadline_unix_ms = self.clock.now().as_millis() + i64::from(manifest.timeout_s) * 1000;
-            let begun = Instant::now();
-            let called = lease
+            let (called, exec_us) = lease
                 .instance()
                 .call(Invoke {
                     invocation_id: call.id.as_bytes(),
@@ -341,7 +342,7 @@ impl Invoker {
                     event: &call.event,
                 })
                 .await;
-            times.exec_us = micros_since(begun);
+            times.exec_us = exec_us;
             match called {
                 Err(None) => {
                     // Or the next round would be given the same one.
@@ -354,7 +355,7 @@ impl Invoker {
                     }
                     outcome = Err(error);
                 }
-                Ok(executed) => outcome = Ok(executed.body),
+                Ok(body) => outcome = Ok(body),
             }
             break;
         }
@@ -401,6 +402,10 @@ impl Invoker {
                 error.status()
             }
         };
+        if answer.result.as_ref().is_err_and(CallError::is_refusal) {
+            // Nothing was answered by the function or its results: nobody pays for it.
+            return Ok(());
+        }
         let took = Duration::from_micros(answer.times.total_us);
         self.durations.record(answer.served_by, took);
         self.traces.record(CallSpan {
@@ -442,6 +447,8 @@ pub struct Admission {
     in_flight: Arc<AtomicU64>,
     in_flight_max: u64,
     tenant_in_flight_max: u64,
+    event_bytes: Arc<AtomicU64>,
+    event_bytes_max: u64,
     refused: AtomicU64,
 }
 
@@ -449,6 +456,8 @@ pub struct Admission {
 pub struct Admitted {
     all: Arc<AtomicU64>,
     tenant: Arc<AtomicU64>,
+    /// The event's share of the memory that all events may take, and how much that is.
+    event: Option<(Arc<AtomicU64>, u64)>,
 }
 
 /// Why a call was not admitted.
@@ -464,11 +473,13 @@ pub enum Refused {
 
 impl Admission {
     /// Bounds for all tenants together and for one.
-    pub fn new(in_flight_max: u32, tenant_in_flight_max: u32) -> Self {
+    pub fn new(in_flight_max: u32, tenant_in_flight_max: u32, events_max_mb: u32) -> Self {
         Self {
             in_flight: Arc::default(),
             in_flight_max: u64::from(in_flight_max),
             tenant_in_flight_max: u64::from(tenant_in_flight_max),
+            event_bytes: Arc::default(),
+            event_bytes_max: u64::from(events_max_mb) << 20,
             refused: AtomicU64::new(0),
         }
     }
@@ -478,7 +489,8 @@ impl Admission {
     /// # Errors
     /// [`Refused`] when there is none.
     pub fn admit(&self, principal: &Principal) -> Result<Admitted, Refused> {
-        let admitted = Admitted { all: Arc::clone(&self.in_flight), tenant: Arc::clone(&principal.in_flight) };
+        let admitted =
+            Admitted { all: Arc::clone(&self.in_flight), tenant: Arc::clone(&principal.in_flight), event: None };
         let all = admitted.all.fetch_add(1, Ordering::Relaxed);
         let tenant = admitted.tenant.fetch_add(1, Ordering::Relaxed);
         let refused = if all >= self.in_flight_max {
@@ -490,6 +502,20 @@ impl Admission {
         };
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(refused)
+    }
+
+    /// Room for an event of so many bytes, until the call ends.
+    ///
+    /// # Errors
+    /// [`Refused::Platform`] when the events in progress take all the memory they may.
+    pub fn reserve(&self, admitted: &mut Admitted, bytes: u64) -> Result<(), Refused> {
+        let before = self.event_bytes.fetch_add(bytes, Ordering::Relaxed);
+        admitted.event = Some((Arc::clone(&self.event_bytes), bytes));
+        if before + bytes > self.event_bytes_max {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Refused::Platform);
+        }
+        Ok(())
     }
 
     /// Calls in progress.
@@ -507,5 +533,8 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.all.fetch_sub(1, Ordering::Relaxed);
         self.tenant.fetch_sub(1, Ordering::Relaxed);
+        if let Some((bytes, reserved)) = &self.event {
+            bytes.fetch_sub(*reserved, Ordering::Relaxed);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! The queue to the database is bounded: where a function prints faster than lines can be written, lines are dropped and
 //! counted, and the platform goes on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,7 +26,10 @@ const BATCH_WITHIN: Duration = Duration::from_millis(100);
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// Lines that a slow follower may be behind before it loses some.
-const FOLLOW_BACKLOG_LINES: usize = 4096;
+const FOLLOW_BACKLOG_LINES: usize = 512;
+
+/// Text that may wait to be written, all functions together, bytes.
+const QUEUE_MAX_BYTES: usize = 32 << 20;
 
 /// How much of what a sandbox says before it has a function is kept, to explain why it did not start; bytes.
 const EARLY_OUTPUT_BYTES: usize = 4096;
@@ -40,12 +43,14 @@ pub struct LogWriter {
     queue: mpsc::Sender<Item>,
     followers: broadcast::Sender<Arc<LogLine>>,
     dropped: Arc<AtomicU64>,
+    queued_bytes: Arc<AtomicUsize>,
     clock: Arc<dyn Clock>,
 }
 
 /// The task that writes lines to the database.
 pub struct LogService {
     queue: mpsc::Receiver<Item>,
+    queued_bytes: Arc<AtomicUsize>,
     store: Arc<Store>,
     keep: Duration,
     clock: Arc<dyn Clock>,
@@ -67,8 +72,15 @@ pub fn log_service(
 ) -> (LogWriter, LogService) {
     let (sender, receiver) = mpsc::channel(queue_lines as usize);
     let (followers, _) = broadcast::channel(FOLLOW_BACKLOG_LINES);
-    let writer = LogWriter { queue: sender, followers, dropped: Arc::default(), clock: Arc::clone(&clock) };
-    (writer, LogService { queue: receiver, store, keep, clock })
+    let queued_bytes = Arc::<AtomicUsize>::default();
+    let writer = LogWriter {
+        queue: sender,
+        followers,
+        dropped: Arc::default(),
+        queued_bytes: Arc::clone(&queued_bytes),
+        clock: Arc::clone(&clock),
+    };
+    (writer, LogService { queue: receiver, queued_bytes, store, keep, clock })
 }
 
 impl LogWriter {
@@ -98,7 +110,10 @@ impl LogWriter {
         if self.followers.receiver_count() > 0 {
             let _ = self.followers.send(Arc::new(line.clone()));
         }
-        if self.queue.try_send(Item::Line(line)).is_err() {
+        let bytes = line.line.len();
+        let fits = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= QUEUE_MAX_BYTES;
+        if !fits || self.queue.try_send(Item::Line(line)).is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -144,7 +159,10 @@ impl LogService {
         let (mut lines, mut waiting) = (Vec::with_capacity(batch.len()), Vec::new());
         for item in batch.drain(..) {
             match item {
-                Item::Line(line) => lines.push(line),
+                Item::Line(line) => {
+                    self.queued_bytes.fetch_sub(line.line.len(), Ordering::Relaxed);
+                    lines.push(line);
+                }
                 Item::Flush(done) => waiting.push(done),
             }
         }

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::deploy::Deployer;
-use crate::gateway::{self, FreshKey, hash_key};
+use crate::gateway::{self, FreshKey};
 use crate::invoke::{Admission, Invoker};
 use crate::logs::log_service;
 use crate::metering::Metering;
@@ -158,6 +158,7 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     let warm_pool = Arc::new(WarmPool::new(settings.pool.python3, settings.pool.node));
     let limits = LaunchLimits {
         instances_max: settings.instances.max,
+        tenant_max: settings.instances.tenant_max,
         boot_timeout_s: settings.instances.boot_timeout_s,
         init_timeout_s: settings.instances.init_timeout_s,
     };
@@ -176,7 +177,11 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     let app = Arc::new(App {
         routing: Routing::new(Arc::clone(&scheduler)),
         invoker,
-        admission: Admission::new(settings.requests.in_flight_max, settings.requests.tenant_in_flight_max),
+        admission: Admission::new(
+            settings.requests.in_flight_max,
+            settings.requests.tenant_in_flight_max,
+            settings.requests.events_max_mb,
+        ),
         deployer: Deployer::open(&folders.packages(), &folders.images(), Arc::clone(&spawner), &settings.build)
             .context("the packages folder cannot be used")?,
         store: Arc::clone(&store),
@@ -199,22 +204,22 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     // Ends when serving has ended; the background tasks below end after it.
     let ended = CancellationToken::new();
     let background = TaskTracker::new();
-    background.spawn(Arc::clone(&spawner).run(stopping.clone()));
-    background.spawn(Arc::clone(&warm_pool).run(Arc::clone(&launcher), stopping.clone()));
-    background.spawn(Arc::clone(&scheduler).run(ended.clone()));
-    background.spawn(log_task.run(ended.clone()));
+    supervise(&background, &stop, Arc::clone(&spawner).run(stopping.clone()));
+    supervise(&background, &stop, Arc::clone(&warm_pool).run(Arc::clone(&launcher), stopping.clone()));
+    supervise(&background, &stop, Arc::clone(&scheduler).run(ended.clone()));
+    supervise(&background, &stop, log_task.run(ended.clone()));
     if let Some(trace_task) = trace_task {
-        background.spawn(trace_task.run(ended.clone()));
+        supervise(&background, &stop, trace_task.run(ended.clone()));
     }
-    background.spawn({
+    supervise(&background, &stop, {
         let (metering, ended) = (Arc::clone(&metering), ended.clone());
         async move { metering.run(ended).await }
     });
-    background.spawn(crate::async_invocations::run(
-        Arc::clone(&app),
-        settings.requests.async_workers,
-        stopping.clone(),
-    ));
+    supervise(
+        &background,
+        &stop,
+        crate::async_invocations::run(Arc::clone(&app), settings.requests.async_workers, stopping.clone()),
+    );
     background.close();
 
     started(Started { url: format!("http://{address}"), admin_key, admin_key_file: folders.admin_key(), warnings });
@@ -256,6 +261,19 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     Ok(())
 }
 
+/// Runs a background task. One that panics leaves the platform without what it did, so the platform stops in order, and
+/// whoever started it may start it again.
+fn supervise(background: &TaskTracker, stop: &Stop, task: impl Future<Output = ()> + Send + 'static) {
+    let running = background.spawn(task);
+    let stop = stop.gracefully.clone();
+    tokio::spawn(async move {
+        if let Err(error) = running.await {
+            tracing::error!(error = %error, "a background task failed: the platform stops");
+            stop.cancel();
+        }
+    });
+}
+
 /// How a platform is told to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
@@ -272,14 +290,8 @@ async fn ensure_administrator(store: &Store, folders: &Folders, clock: &dyn Cloc
         Err(StoreError::NotFound { .. }) => store.tenant_create(ADMINISTRATOR, clock.now()).await?,
         Err(error) => return Err(error.into()),
     };
-    let active: Vec<_> = store.key_list(tenant.id).await?.into_iter().filter(|key| key.revoked.is_none()).collect();
-    let kept = match std::fs::read_to_string(folders.admin_key()) {
-        Ok(text) => Some(hex::encode(hash_key(text.trim()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).context("the administrator's key cannot be read"),
-    };
-    // A platform that was killed between the two steps below has the file but not the row, or neither.
-    if active.iter().any(|key| Some(&key.hash) == kept.as_ref()) || (kept.is_none() && !active.is_empty()) {
+    // A platform that was killed between the two steps below has the file but not the row: it gets another key.
+    if store.key_list(tenant.id).await?.iter().any(|key| key.revoked.is_none()) {
         return Ok(None);
     }
     let fresh =

@@ -316,16 +316,15 @@ impl Routing {
                     .map(|known| Arc::clone(&known.pool))
                     .unwrap_or_else(|| {
                         self.scheduler.version_pool(VersionSpec {
+                            tenant,
                             function: id,
                             version: version.number,
                             manifest: Arc::clone(&version.manifest),
                             code_dir: version.code_dir,
                         })
                     });
-                let scope = match version.manifest.cache.scope {
-                    raas_core::manifest::CacheScope::Tenant => SharingScope::Tenant(tenant),
-                    raas_core::manifest::CacheScope::Public => SharingScope::Public,
-                };
+                // Until results are shared between tenants by a rule that also says who may purge them.
+                let scope = SharingScope::Tenant(tenant);
                 let key_prefix =
                     KeyPrefix::new(scope, &version.digest, generation, &raas_core::HelperVersions::new(), "");
                 let key_pointers = version.manifest.cache.key.clone();
@@ -346,9 +345,6 @@ impl Routing {
             let aliased = route.aliases.values().any(|alias| alias.targets.iter().any(|(target, _)| target == number));
             let minimum = if aliased { version.manifest.scaling.min } else { 0 };
             version.pool.set_minimum(minimum);
-            if minimum > 0 {
-                self.scheduler.watch(&version.pool);
-            }
         }
         route
     }

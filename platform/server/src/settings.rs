@@ -63,6 +63,8 @@ pub struct PoolSettings {
 pub struct InstanceSettings {
     /// All sandboxes of the platform together, pools included.
     pub max: u32,
+    /// All instances of one tenant together.
+    pub tenant_max: u32,
     /// How long a sandbox may take until its interpreter is up, seconds.
     pub boot_timeout_s: u32,
     /// How long the code may take to load, seconds.
@@ -77,6 +79,8 @@ pub struct RequestSettings {
     pub in_flight_max: u32,
     /// Invocations in progress at once of one tenant; more are answered 429.
     pub tenant_in_flight_max: u32,
+    /// Events of calls in progress together, MiB; calls beyond are answered 503.
+    pub events_max_mb: u32,
     /// Asynchronous invocations run at once.
     pub async_workers: u32,
 }
@@ -203,13 +207,13 @@ impl Default for PoolSettings {
 
 impl Default for InstanceSettings {
     fn default() -> Self {
-        Self { max: 256, boot_timeout_s: 30, init_timeout_s: 60 }
+        Self { max: 256, tenant_max: 128, boot_timeout_s: 30, init_timeout_s: 60 }
     }
 }
 
 impl Default for RequestSettings {
     fn default() -> Self {
-        Self { in_flight_max: 10_000, tenant_in_flight_max: 5_000, async_workers: 16 }
+        Self { in_flight_max: 10_000, tenant_in_flight_max: 5_000, events_max_mb: 1024, async_workers: 16 }
     }
 }
 
@@ -338,10 +342,12 @@ impl Settings {
         }
         for (name, value) in [
             ("instances.max", self.instances.max),
+            ("instances.tenant_max", self.instances.tenant_max),
             ("instances.boot_timeout_s", self.instances.boot_timeout_s),
             ("instances.init_timeout_s", self.instances.init_timeout_s),
             ("requests.in_flight_max", self.requests.in_flight_max),
             ("requests.tenant_in_flight_max", self.requests.tenant_in_flight_max),
+            ("requests.events_max_mb", self.requests.events_max_mb),
             ("requests.async_workers", self.requests.async_workers),
             ("metering.segment_events", self.metering.segment_events),
             ("metering.drain_every_ms", self.metering.drain_every_ms),

@@ -68,7 +68,7 @@ pub enum Command {
         #[arg(long, value_name = "ALIAS", conflicts_with = "targets")]
         delete: Option<String>,
     },
-    /// Delete a function with all its versions, logs and results.
+    /// Delete a function with its versions and results.
     Delete {
         /// The function.
         name: String,

@@ -98,14 +98,18 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
         let version = function.resolve(qualifier, draw).ok_or_else(|| unresolved(name, qualifier))?;
         (Arc::clone(function), Arc::clone(version))
     };
-    let admitted = app.admission.admit(&principal).map_err(|refused| match refused {
+    let refuse = |refused: Refused| match refused {
         Refused::Platform => Problem::unavailable("overloaded", refused.to_string()),
         Refused::Tenant => Problem {
             retryable: true,
             retry_after_s: Some(1),
             ..Problem::caller(StatusCode::TOO_MANY_REQUESTS, "too-many-calls", refused.to_string())
         },
-    })?;
+    };
+    let mut admitted = app.admission.admit(&principal).map_err(refuse)?;
+    // An event whose length is not announced may be as long as any.
+    let length = announced_length(&parts.headers).unwrap_or(u64::MAX).min(limits::BODY_MAX_BYTES as u64);
+    app.admission.reserve(&mut admitted, length).map_err(refuse)?;
 
     let event = read_event(body, &parts.headers).await?;
     let canonical = CanonicalEvent::parse(&event).map_err(|error| {
@@ -129,7 +133,7 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
         function,
         version,
         event,
-        canonical,
+        canonical: Some(canonical),
         admitted,
     };
     let number = call.version.number;
@@ -244,6 +248,10 @@ fn unresolved(name: &str, qualifier: Qualifier<'_>) -> Problem {
     }
 }
 
+fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
+}
+
 async fn read_event(body: &mut Body, headers: &HeaderMap) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::caller(
@@ -252,7 +260,7 @@ async fn read_event(body: &mut Body, headers: &HeaderMap) -> Result<Bytes, Probl
             format!("the event is over the limit of {} bytes", limits::BODY_MAX_BYTES),
         )
     };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced = announced_length(headers);
     if announced.is_some_and(|length| length > limits::BODY_MAX_BYTES as u64) {
         return Err(too_large());
     }

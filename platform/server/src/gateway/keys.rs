@@ -19,6 +19,12 @@ use super::problem::{Problem, ProblemView};
 use crate::app::App;
 use crate::routing::{Principal, Scope};
 
+/// The longest name of a key, bytes.
+const NAME_MAX_BYTES: usize = 128;
+
+/// Keys that one tenant may have, revoked ones apart.
+const KEYS_MAX: usize = 1_000;
+
 /// A key to be made.
 #[derive(Deserialize, ToSchema, Hash)]
 #[serde(deny_unknown_fields)]
@@ -119,6 +125,14 @@ pub async fn create(
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
+    if request.name.len() > NAME_MAX_BYTES || request.name.contains(char::is_control) {
+        let title = format!("a key's name has at most {NAME_MAX_BYTES} bytes and no control characters");
+        return Err(Problem::caller(StatusCode::BAD_REQUEST, "invalid-name", title));
+    }
+    if app.store.key_list(tenant).await?.iter().filter(|key| key.revoked.is_none()).count() >= KEYS_MAX {
+        let title = format!("a tenant has at most {KEYS_MAX} keys: revoke one that is not used");
+        return Err(Problem::caller(StatusCode::CONFLICT, "too-many-keys", title));
+    }
     if scopes.is_empty() {
         return Err(Problem::caller(
             StatusCode::BAD_REQUEST,

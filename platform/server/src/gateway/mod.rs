@@ -21,7 +21,7 @@ mod serve;
 mod tenants;
 mod unread;
 
-pub use auth::{FreshKey, hash_key};
+pub use auth::FreshKey;
 pub use openapi::document;
 pub use problem::Problem;
 pub use serve::serve;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use raas_core::limits;
@@ -19,25 +19,27 @@ const CONNECTIONS_MAX: usize = 20_000;
 
 /// Serves `router` until `stop`, then lets the requests in progress end. The caller bounds how long that may take.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
+        // Counts from the connection's first moment: one that sends nothing does not keep its place.
         .header_read_timeout(HEAD_WITHIN)
-        .max_buf_size(limits::HEADER_BLOCK_MAX_BYTES.max(64 * 1024))
+        .max_buf_size(limits::HEADER_BLOCK_MAX_BYTES)
         .keep_alive(true)
         .pipeline_flush(true);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(limits::HEADER_BLOCK_MAX_BYTES as u32);
     let graceful = GracefulShutdown::new();
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { break };
+        let accepting = async {
+            let place = std::sync::Arc::clone(&places).acquire_owned().await.map_err(std::io::Error::other)?;
+            listener.accept().await.map(|(stream, _)| (stream, place))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accepting => accepted,
             () = stop.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: serving goes on with the connections there are.
                 tracing::warn!(error = %error, "a connection could not be accepted");
@@ -48,7 +50,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         // Answers are small and whole: waiting to fill a packet only adds latency.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // A client that breaks off is no concern of anybody's.

@@ -64,6 +64,11 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Whether the platform had no place or no sandbox for the call, and so owes the caller rather than the other way round.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::QueueFull { .. } | Self::NoCapacity { .. } | Self::Stopping | Self::Sandbox { .. })
+    }
+
     /// The status it is answered and metered with.
     pub fn status(&self) -> u16 {
         match self {

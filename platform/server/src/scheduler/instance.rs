@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::error::CallError;
+use super::launch::TenantPlace;
 use super::lifecycle::Phase;
 
 /// How long after the connection's end the exit status may take to arrive.
@@ -33,17 +34,8 @@ pub struct Instance {
     phase: Mutex<Phase>,
     /// Set when the platform stops: whatever ends then is not the function's fault.
     stopping: CancellationToken,
-    /// Its place among the platform's instances, given back when it is gone.
-    _capacity: OwnedSemaphorePermit,
-}
-
-/// What a call took inside an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Executed {
-    /// The result's JSON text.
-    pub body: Bytes,
-    /// From the request's leaving the platform to its answer, microseconds.
-    pub exec_us: u64,
+    /// Its places among the platform's instances and its tenant's, given back when it is gone.
+    _places: (OwnedSemaphorePermit, TenantPlace),
 }
 
 /// An instance as shown to people.
@@ -69,7 +61,7 @@ impl Instance {
         connection: Connection,
         sandbox: SandboxHandle,
         limits: (u32, u32),
-        capacity: OwnedSemaphorePermit,
+        places: (OwnedSemaphorePermit, TenantPlace),
         stopping: CancellationToken,
     ) -> Arc<Self> {
         let (memory_mb, timeout_s) = limits;
@@ -82,7 +74,7 @@ impl Instance {
             timeout_s,
             phase: Mutex::new(Phase::Loading),
             stopping,
-            _capacity: capacity,
+            _places: places,
         })
     }
 
@@ -101,23 +93,27 @@ impl Instance {
         allowed
     }
 
-    /// Runs one request to its end, or to its timeout.
+    /// Runs one request to its end, or to its timeout. With the outcome comes what it took in the instance, microseconds.
     ///
-    /// # Errors
-    /// [`CallError`]; `None` when the instance was gone before the request left the platform, so that another may take it.
-    pub async fn call(&self, invoke: Invoke<'_>) -> Result<Executed, Option<CallError>> {
+    /// The outcome is an error, `Err(None)`, when the instance was gone before the request left the platform, so that
+    /// another may take it.
+    pub async fn call(&self, invoke: Invoke<'_>) -> (Result<Bytes, Option<CallError>>, u64) {
         let started = Instant::now();
         let call = match self.connection.invoke(invoke) {
             Ok(call) => call,
-            Err(ContractError::Ended { sent: false, .. }) => return Err(None),
-            Err(error) => return Err(Some(self.explain(error).await)),
+            Err(ContractError::Ended { sent: false, .. }) => return (Err(None), 0),
+            Err(error) => return (Err(Some(self.explain(error).await)), 0),
         };
         let limit = Duration::from_secs(u64::from(self.timeout_s));
-        match tokio::time::timeout(limit, call).await {
-            Ok(Ok(body)) => Ok(Executed { body, exec_us: micros_since(started) }),
+        let answered = tokio::time::timeout(limit, call).await;
+        // Before the explanation, which may wait for the exit status.
+        let exec_us = micros_since(started);
+        let outcome = match answered {
+            Ok(Ok(body)) => Ok(body),
             Ok(Err(error)) => Err(Some(self.explain(error).await)),
             Err(_) => Err(Some(CallError::Timeout { limit_s: self.timeout_s })),
-        }
+        };
+        (outcome, exec_us)
     }
 
     /// Loads the user's code.

@@ -1,11 +1,13 @@
 //! From nothing to a loaded instance: a sandbox from the pool or a new one, the code mounted, the handler imported.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use raas_contract::{Connection, InitRequest};
-use raas_core::{Clock, FunctionManifest, InstanceId, Network, limits};
+use raas_core::{Clock, FunctionManifest, InstanceId, Network, TenantId, limits};
 use raas_sandbox::{Assignment, SandboxLimits, SandboxSpec};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -14,18 +16,47 @@ use super::error::CallError;
 use super::instance::Instance;
 use super::lifecycle::Phase;
 use super::spawner::SpawnerHandle;
-use super::version_pool::VersionSpec;
+use super::version_pool::{VersionPool, VersionSpec};
 use super::warm_pool::{Booted, RuntimeKind, WarmPool};
 use crate::logs::{InstanceLogs, LogTarget, LogWriter};
 
 /// How long a launch waits for a place among the platform's instances before its callers are told.
 const CAPACITY_WITHIN: Duration = Duration::from_secs(30);
 
+/// For whom an instance is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A call waits for it: others make room.
+    Call,
+    /// The declared minimum: only where there is room.
+    Minimum,
+}
+
+/// A tenant's place among its own instances; given back when dropped.
+pub(super) struct TenantPlace {
+    tenant: TenantId,
+    counts: Arc<Mutex<HashMap<TenantId, u32>>>,
+}
+
+impl Drop for TenantPlace {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.tenant);
+            }
+        }
+    }
+}
+
 /// Bounds on launches, from the settings.
 #[derive(Debug, Clone, Copy)]
 pub struct LaunchLimits {
     /// All sandboxes together.
     pub instances_max: u32,
+    /// All instances of one tenant.
+    pub tenant_max: u32,
     /// Until the interpreter is up, seconds.
     pub boot_timeout_s: u32,
     /// Until the code is loaded, seconds.
@@ -43,6 +74,9 @@ pub struct Launcher {
     logs: LogWriter,
     clock: Arc<dyn Clock>,
     stopping: CancellationToken,
+    tenants: Arc<Mutex<HashMap<TenantId, u32>>>,
+    /// Pools that have, or wait for, instances.
+    watched: Mutex<Vec<Arc<VersionPool>>>,
 }
 
 impl Launcher {
@@ -64,6 +98,8 @@ impl Launcher {
             logs,
             clock,
             stopping: CancellationToken::new(),
+            tenants: Arc::default(),
+            watched: Mutex::default(),
         })
     }
 
@@ -87,6 +123,27 @@ impl Launcher {
         self.limits.instances_max as usize - self.capacity.available_permits()
     }
 
+    /// The pools that have, or wait for, instances.
+    pub(super) fn watched(&self) -> &Mutex<Vec<Arc<VersionPool>>> {
+        &self.watched
+    }
+
+    /// Whether a tenant has all the instances it may have.
+    pub(super) fn tenant_is_full(&self, tenant: TenantId) -> bool {
+        self.tenants.lock().get(&tenant).is_some_and(|count| *count >= self.limits.tenant_max)
+    }
+
+    /// A place among the tenant's instances, if it has one left.
+    pub(super) fn tenant_place(&self, tenant: TenantId) -> Option<TenantPlace> {
+        let mut counts = self.tenants.lock();
+        let count = counts.entry(tenant).or_insert(0);
+        if *count >= self.limits.tenant_max {
+            return None;
+        }
+        *count += 1;
+        Some(TenantPlace { tenant, counts: Arc::clone(&self.tenants) })
+    }
+
     /// Resolves when a launch found no place.
     pub(super) async fn capacity_wanted(&self) {
         self.capacity_wanted.notified().await;
@@ -101,7 +158,12 @@ impl Launcher {
     ///
     /// # Errors
     /// [`CallError`]: no place, no sandbox, or the code's own failure to load.
-    pub(super) async fn launch(&self, spec: &VersionSpec) -> Result<Arc<Instance>, CallError> {
+    pub(super) async fn launch(
+        &self,
+        spec: &VersionSpec,
+        purpose: Purpose,
+        tenant_place: TenantPlace,
+    ) -> Result<Arc<Instance>, CallError> {
         let manifest = &spec.manifest;
         let runtime = RuntimeKind::of(manifest.runtime)
             .ok_or_else(|| self.no_sandbox(format!("no runtime for {:?}", manifest.runtime)))?;
@@ -111,7 +173,7 @@ impl Launcher {
         let booted = match pooled {
             Some(booted) => booted,
             None => {
-                let capacity = self.capacity_for_call().await?;
+                let capacity = self.capacity_for(purpose).await?;
                 let network = match manifest.network {
                     Network::None => raas_sandbox::Network::None,
                     Network::Egress => raas_sandbox::Network::Egress,
@@ -125,8 +187,9 @@ impl Launcher {
         let id = InstanceId::generate();
         let times = (manifest.memory_mb, manifest.timeout_s);
         logs.attach(LogTarget { function: spec.function, version: spec.version, instance: id }, &connection);
+        let places = (capacity, tenant_place);
         let instance =
-            Instance::new(id, self.clock.now(), connection, sandbox.clone(), times, capacity, self.stopping.clone());
+            Instance::new(id, self.clock.now(), connection, sandbox.clone(), times, places, self.stopping.clone());
         sandbox
             .assign(Assignment { code_dir: spec.code_dir.clone(), limits })
             .await
@@ -146,9 +209,12 @@ impl Launcher {
         self.boot(spec, capacity).await.map(Some)
     }
 
-    async fn capacity_for_call(&self) -> Result<OwnedSemaphorePermit, CallError> {
+    async fn capacity_for(&self, purpose: Purpose) -> Result<OwnedSemaphorePermit, CallError> {
         if let Ok(permit) = Arc::clone(&self.capacity).try_acquire_owned() {
             return Ok(permit);
+        }
+        if purpose == Purpose::Minimum {
+            return Err(CallError::NoCapacity { waited_ms: 0 });
         }
         self.waiting_for_capacity.fetch_add(1, Ordering::Relaxed);
         let _waiting = CountDown(&self.waiting_for_capacity);

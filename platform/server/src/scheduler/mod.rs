@@ -21,21 +21,18 @@ pub use warm_pool::{RuntimeKind, WarmPool};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 /// How often idle instances are looked for. An instance is gone within a second after its idle time, so well below that.
 const RETIRE_EVERY: Duration = Duration::from_millis(200);
 
 /// All versions that have, or may soon have, instances.
 pub struct Scheduler {
     launcher: Arc<Launcher>,
-    active: Mutex<Vec<Arc<VersionPool>>>,
 }
 
 impl Scheduler {
     /// A scheduler with no instances. Call [`Scheduler::run`] for it to retire and refill.
     pub fn new(launcher: Arc<Launcher>) -> Arc<Self> {
-        Arc::new(Self { launcher, active: Mutex::new(Vec::new()) })
+        Arc::new(Self { launcher })
     }
 
     /// The warming pool, for `/metrics` and readiness.
@@ -48,13 +45,6 @@ impl Scheduler {
         VersionPool::new(spec, Arc::clone(&self.launcher))
     }
 
-    /// Has `pool` looked after: idle instances retired, the minimum kept. Cheap when it is already known.
-    pub fn watch(&self, pool: &Arc<VersionPool>) {
-        if pool.mark_watched() {
-            self.active.lock().push(Arc::clone(pool));
-        }
-    }
-
     /// Retires, keeps minimums and frees capacity for those who wait for it, until the platform stops.
     pub async fn run(self: Arc<Self>, stop: tokio_util::sync::CancellationToken) {
         let mut tick = tokio::time::interval(RETIRE_EVERY);
@@ -65,31 +55,40 @@ impl Scheduler {
                 () = self.launcher.capacity_wanted() => {}
                 () = stop.cancelled() => return,
             }
-            let mut pools = self.active.lock().clone();
+            let mut pools = self.launcher.watched().lock().clone();
             for pool in &pools {
                 pool.retire_idle();
                 pool.keep_minimum();
+                pool.start_for_waits();
+            }
+            for held_up in pools.iter().filter(|pool| pool.is_held_up()) {
+                let tenant = held_up.spec().tenant;
+                // The tenant's own idle instances make room for its calls.
+                if self.launcher.tenant_is_full(tenant) {
+                    pools.iter().filter(|pool| pool.spec().tenant == tenant).any(|pool| pool.retire_one_idle());
+                }
             }
             if self.launcher.capacity_short() {
                 // The longest idle instance of whoever has one makes room; one a round is enough, the next round is near.
-                pools.sort_by_key(|pool| pool.idle_since());
+                // Cached: what is idle changes while this sorts.
+                pools.sort_by_cached_key(|pool| pool.idle_since());
                 if !pools.iter().any(|pool| pool.retire_one_idle()) {
                     self.launcher.warm_pool().give_up_one();
                 }
             }
-            self.active.lock().retain(|pool| !pool.unwatch_if_empty());
+            self.launcher.watched().lock().retain(|pool| !pool.unwatch_if_empty());
         }
     }
 
     /// What runs now, for people.
     pub fn instances(&self) -> Vec<InstanceStatus> {
-        self.active.lock().iter().flat_map(|pool| pool.statuses()).collect()
+        self.launcher.watched().lock().iter().flat_map(|pool| pool.statuses()).collect()
     }
 
     /// Stops every instance. Requests in flight should have drained before.
     pub fn stop(&self) {
         self.launcher.stop();
-        let pools = std::mem::take(&mut *self.active.lock());
+        let pools = std::mem::take(&mut *self.launcher.watched().lock());
         for pool in pools {
             pool.close();
         }

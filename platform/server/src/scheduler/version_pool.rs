@@ -6,25 +6,29 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use raas_core::{FunctionId, FunctionManifest, limits};
+use raas_core::{FunctionId, FunctionManifest, TenantId, limits};
 use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 use super::error::CallError;
 use super::instance::{Instance, InstanceStatus, micros_since};
-use super::launch::Launcher;
+use super::launch::{Launcher, Purpose};
 use super::lifecycle::Phase;
 
 /// How long to wait before the minimum is tried again after an instance failed to start.
 const MINIMUM_RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Instances of a minimum that are started at once, so that calls of others are not held up by them.
+const MINIMUM_STARTS_AT_ONCE: u32 = 4;
+
 /// What is run: everything a sandbox needs to know of a version.
 #[derive(Debug, Clone)]
 pub struct VersionSpec {
+    /// Whose it is.
+    pub tenant: TenantId,
     /// The function.
     pub function: FunctionId,
     /// The version's number.
@@ -59,7 +63,11 @@ struct State {
     starting: u32,
     waiters: VecDeque<Waiter>,
     closed: bool,
+    /// How many instances are kept even when idle.
+    minimum: u32,
     retry_minimum_at: Option<Instant>,
+    /// Whether the scheduler looks after this pool.
+    watched: bool,
 }
 
 /// The instances of one version.
@@ -67,8 +75,6 @@ pub struct VersionPool {
     spec: VersionSpec,
     launcher: Arc<Launcher>,
     state: Mutex<State>,
-    minimum: AtomicU32,
-    watched: AtomicBool,
 }
 
 /// One place in one instance. Dropping it gives the place back.
@@ -87,13 +93,7 @@ pub struct Lease {
 
 impl VersionPool {
     pub(super) fn new(spec: VersionSpec, launcher: Arc<Launcher>) -> Arc<Self> {
-        Arc::new(Self {
-            spec,
-            launcher,
-            state: Mutex::default(),
-            minimum: AtomicU32::new(0),
-            watched: AtomicBool::new(false),
-        })
+        Arc::new(Self { spec, launcher, state: Mutex::default() })
     }
 
     /// What is run.
@@ -102,8 +102,21 @@ impl VersionPool {
     }
 
     /// How many instances are kept even when idle.
-    pub fn set_minimum(&self, minimum: u32) {
-        self.minimum.store(minimum, Ordering::Relaxed);
+    pub fn set_minimum(self: &Arc<Self>, minimum: u32) {
+        let newly_watched = {
+            let mut state = self.state.lock();
+            state.minimum = minimum;
+            minimum > 0 && !std::mem::replace(&mut state.watched, true)
+        };
+        self.watch(newly_watched);
+        self.keep_minimum();
+    }
+
+    /// Has the scheduler look after this pool. Not under the pool's lock, which the scheduler takes under the list's.
+    fn watch(self: &Arc<Self>, newly: bool) {
+        if newly {
+            self.launcher.watched().lock().push(Arc::clone(self));
+        }
     }
 
     /// Gets a place in a ready instance, waiting for one up to `deadline`.
@@ -112,7 +125,7 @@ impl VersionPool {
     /// [`CallError`]: queue full, nothing free in time, the code does not load, the platform stops or lacks a sandbox.
     pub async fn acquire(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
         let asked = Instant::now();
-        let receiver = {
+        let (receiver, newly_watched) = {
             let mut state = self.state.lock();
             if state.closed {
                 return Err(CallError::Stopping);
@@ -131,8 +144,9 @@ impl VersionPool {
             let (grant, receiver) = oneshot::channel();
             state.waiters.push_back(Waiter { grant });
             self.start_wanted(&mut state);
-            receiver
+            (receiver, !std::mem::replace(&mut state.watched, true))
         };
+        self.watch(newly_watched);
         let waited = tokio::time::timeout_at(deadline.into(), receiver).await;
         let total_us = micros_since(asked);
         match waited {
@@ -172,29 +186,44 @@ impl VersionPool {
         let concurrency = self.spec.manifest.scaling.concurrency as usize;
         let waiting = state.waiters.iter().filter(|waiter| !waiter.grant.is_closed()).count();
         let wanted = waiting.div_ceil(concurrency);
-        while (state.starting as usize) < wanted && self.may_start(state) {
-            self.start_one(state);
+        while (state.starting as usize) < wanted && self.start_one(state, Purpose::Call) {}
+    }
+
+    /// Starts instances for waits that had to wait for the tenant's own limit.
+    pub(super) fn start_for_waits(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if !state.waiters.is_empty() {
+            self.start_wanted(&mut state);
         }
     }
 
-    fn may_start(&self, state: &State) -> bool {
-        !state.closed && state.starting + state.slots.len() as u32 <= self.spec.manifest.scaling.max.saturating_sub(1)
+    /// Whether calls wait and nothing is being started for them.
+    pub(super) fn is_held_up(&self) -> bool {
+        let state = self.state.lock();
+        state.starting == 0 && state.waiters.iter().any(|waiter| !waiter.grant.is_closed())
     }
 
-    fn start_one(self: &Arc<Self>, state: &mut State) {
+    /// Starts an instance. Returns `false` where there may be no more of this version or of this tenant.
+    fn start_one(self: &Arc<Self>, state: &mut State, purpose: Purpose) -> bool {
+        let alive = state.starting as usize + state.slots.len();
+        if state.closed || alive >= self.spec.manifest.scaling.max as usize {
+            return false;
+        }
+        let Some(place) = self.launcher.tenant_place(self.spec.tenant) else { return false };
         state.starting += 1;
         let pool = Arc::clone(self);
         tokio::spawn(async move {
             // Counts the start-up as over whatever happens, a panic included.
-            let mut starting = Starting { pool: &pool, over: false };
+            let mut starting = Starting { pool: &pool, purpose, over: false };
             let begun = Instant::now();
-            let outcome = pool.launcher.launch(&pool.spec).await;
+            let outcome = pool.launcher.launch(&pool.spec, purpose, place).await;
             starting.over = true;
-            pool.started(outcome, micros_since(begun));
+            pool.started(outcome, purpose, micros_since(begun));
         });
+        true
     }
 
-    fn started(self: &Arc<Self>, outcome: Result<Arc<Instance>, CallError>, cold_us: u64) {
+    fn started(self: &Arc<Self>, outcome: Result<Arc<Instance>, CallError>, purpose: Purpose, cold_us: u64) {
         let mut state = self.state.lock();
         state.starting = state.starting.saturating_sub(1);
         match outcome {
@@ -220,6 +249,11 @@ impl VersionPool {
             }
             Err(error) => {
                 state.retry_minimum_at = Some(Instant::now() + MINIMUM_RETRY_AFTER);
+                if purpose == Purpose::Minimum && matches!(error, CallError::NoCapacity { .. }) {
+                    // No room for one that nobody asked for says nothing to those who do.
+                    self.start_wanted(&mut state);
+                    return;
+                }
                 // What fails once fails for all who wait now: the code does not load, or no sandbox can be had. Those who
                 // can still be served by a running instance go on waiting for it.
                 if state.slots.iter().all(|slot| slot.draining) && state.starting == 0 {
@@ -304,18 +338,18 @@ impl VersionPool {
     /// Lets go of instances that have been idle for the declared time, down to the minimum.
     pub(super) fn retire_idle(&self) {
         let idle_for = Duration::from_secs(u64::from(self.spec.manifest.scaling.idle_s));
-        while self.retire(|slot| slot.idle_since.elapsed() >= idle_for, self.minimum.load(Ordering::Relaxed)) {}
+        while self.retire(|slot| slot.idle_since.elapsed() >= idle_for) {}
     }
 
     /// Lets go of one idle instance to make room for others. Returns whether there was one.
     pub(super) fn retire_one_idle(&self) -> bool {
-        self.retire(|_| true, self.minimum.load(Ordering::Relaxed))
+        self.retire(|_| true)
     }
 
-    fn retire(&self, due: impl Fn(&Slot) -> bool, keep: u32) -> bool {
+    fn retire(&self, due: impl Fn(&Slot) -> bool) -> bool {
         let retired = {
             let mut state = self.state.lock();
-            if state.slots.len() <= keep as usize || !state.waiters.is_empty() {
+            if state.slots.len() <= state.minimum as usize || !state.waiters.is_empty() {
                 return false;
             }
             let Some(index) = state.slots.iter().rposition(|slot| slot.in_flight == 0 && due(slot)) else {
@@ -346,26 +380,18 @@ impl VersionPool {
         if state.retry_minimum_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        let minimum = self.minimum.load(Ordering::Relaxed);
-        while state.starting + (state.slots.len() as u32) < minimum && self.may_start(&state) {
-            self.start_one(&mut state);
-        }
-    }
-
-    pub(super) fn mark_watched(&self) -> bool {
-        !self.watched.swap(true, Ordering::AcqRel)
+        while state.starting < MINIMUM_STARTS_AT_ONCE
+            && state.starting + (state.slots.len() as u32) < state.minimum
+            && self.start_one(&mut state, Purpose::Minimum)
+        {}
     }
 
     /// Stops being watched when there is nothing to watch. Returns whether it did.
     pub(super) fn unwatch_if_empty(&self) -> bool {
-        let state = self.state.lock();
-        let empty = state.slots.is_empty()
-            && state.starting == 0
-            && state.waiters.is_empty()
-            && self.minimum.load(Ordering::Relaxed) == 0;
+        let mut state = self.state.lock();
+        let empty = state.slots.is_empty() && state.starting == 0 && state.waiters.is_empty() && state.minimum == 0;
         if empty {
-            // Under the lock, so that a call that comes now is seen either here or by `watch`.
-            self.watched.store(false, Ordering::Release);
+            state.watched = false;
         }
         empty
     }
@@ -375,7 +401,7 @@ impl VersionPool {
         let (idle, waiters) = {
             let mut state = self.state.lock();
             state.closed = true;
-            self.minimum.store(0, Ordering::Relaxed);
+            state.minimum = 0;
             let (idle, mut busy): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut state.slots).into_iter().partition(|slot| slot.in_flight == 0);
             for slot in &mut busy {
@@ -420,6 +446,7 @@ impl VersionPool {
 /// Uncounts a start-up that did not come to its end.
 struct Starting<'a> {
     pool: &'a Arc<VersionPool>,
+    purpose: Purpose,
     over: bool,
 }
 
@@ -427,7 +454,7 @@ impl Drop for Starting<'_> {
     fn drop(&mut self) {
         if !self.over {
             let error = CallError::Sandbox { began: false, detail: "the start of an instance was abandoned".into() };
-            self.pool.started(Err(error), 0);
+            self.pool.started(Err(error), self.purpose, 0);
         }
     }
 }
