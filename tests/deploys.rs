@@ -189,14 +189,18 @@ fn a_manifest_is_told_all_its_mistakes_at_once() {
 
 #[test]
 fn a_failed_deploy_changes_nothing() {
-    let client = tenant("unchanged");
+    // A platform of its own: what is on its disk is looked at.
+    let platform = Options::new().settings("[pool]\npython3 = 0\nnode = 0\n").start();
+    let client = platform.tenant("unchanged");
     client.deploy(&Function::empty().file("raas.toml", MANIFEST).file("main.py", SOURCE));
     let state = |client: &Client| {
         let mut shown = client.show("f");
         shown["instances"] = Value::Null;
-        (client.list("/v1/functions/f/versions"), client.list("/v1/functions/f/aliases"), shown)
+        let folders = ["packages", "images"].map(|folder| files(&platform.path().join(folder)));
+        (client.list("/v1/functions/f/versions"), client.list("/v1/functions/f/aliases"), shown, folders)
     };
     let before = state(&client);
+    assert!(before.3.iter().all(|files| !files.is_empty()), "{before:?}");
     let changed = |file: &str, text: &str| {
         Function::empty()
             .file("raas.toml", MANIFEST)
@@ -207,6 +211,8 @@ fn a_failed_deploy_changes_nothing() {
     for (archive, code) in [
         (changed("requirements.txt", "raas-no-such-package-for-sure==9.9\n"), "install-failed"),
         (changed("requirements.txt", "git+https://example.org/x.git\n"), "invalid-package"),
+        (changed("requirements.txt", "--only-binary=:none:\nsix\n"), "invalid-package"),
+        (changed("requirements.txt", "--index-url https://${PIP_INDEX_URL}/\nsix\n"), "invalid-package"),
         (changed("raas.toml", &format!("{MANIFEST}colour = 1\n")), "invalid-manifest"),
         (b"nonsense".to_vec(), "invalid-package"),
     ] {
@@ -217,7 +223,14 @@ fn a_failed_deploy_changes_nothing() {
     client.request("POST", "/v1/functions?alias=", &[], &changed("x", "")).expect(400);
     client.request("POST", "/v1/functions?colour=red", &[], &changed("x", "")).expect(400);
     assert_eq!(state(&client), before);
+    // The same at once: what one leaves behind must not be taken from under another.
+    in_parallel(4, |_| {
+        let archive = changed("requirements.txt", "raas-no-such-package-for-sure==9.9\n");
+        client.upload(&archive).problem(422, "install-failed", "caller");
+    });
+    assert_eq!(state(&client), before);
     assert_eq!(client.value("f", &json!({})), "fine");
+    platform.finish();
 }
 
 #[test]

@@ -282,6 +282,31 @@ fn an_asynchronous_call_is_accepted_at_once_and_answered_later() {
 }
 
 #[test]
+fn an_asynchronous_call_with_an_idempotency_key_runs_once() {
+    let client = tenant("async-once");
+    client.deploy(&Function::python(
+        "once",
+        "",
+        "def handler(event, context):\n    return {'id': context.invocation_id}\n",
+    ));
+    let call = |key: &str, event: &str| {
+        client.invoke_text("once", event, &[("prefer", "respond-async"), ("idempotency-key", key)])
+    };
+    let first = call("a", r#"{"n": 1}"#).expect(202);
+    let done = client.finished(first.header("location"));
+    let again = call("a", r#"{"n": 1}"#).expect(202);
+    assert_eq!((again.id(), again.header("location")), (first.id(), first.header("location")));
+    assert_eq!(again.json(), first.json());
+    assert_eq!(done["result"]["id"], first.id());
+    call("a", r#"{"n": 2}"#).problem(409, "conflict", "caller");
+    call("", "1").problem(400, "invalid-idempotency-key", "caller");
+    let other = call("b", r#"{"n": 1}"#).expect(202);
+    assert_ne!(other.id(), first.id(), "another key is another call");
+    client.finished(other.header("location"));
+    assert_eq!(client.usage().len(), 2);
+}
+
+#[test]
 fn usage_has_one_item_for_each_answered_call_and_costs_add_up() {
     let client = tenant("usage");
     client.deploy(&Function::python(

@@ -2,7 +2,7 @@
 //! are installed.
 //!
 //! pip's `--only-binary` says nothing about source trees, version control and local folders, and the file itself can take
-//! the option back; so its lines are read first.
+//! the option back; so its lines are read first, cut and joined as pip does it. What pip could read differently is refused.
 
 use crate::error::PackageError;
 use std::path::Path;
@@ -12,18 +12,11 @@ const FILES_MAX: usize = 16;
 /// Largest file that names dependencies.
 pub(crate) const FILE_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Options that a line may begin with; none of them makes pip run code of a package.
-const OPTIONS: &[&str] = &[
-    "--index-url",
-    "-i",
-    "--extra-index-url",
-    "--no-index",
-    "--pre",
-    "--prefer-binary",
-    "--require-hashes",
-    "--only-binary",
-    "--trusted-host",
-];
+/// Options that may be a line of their own; none of them makes pip run code of a package.
+const FLAGS: &[&str] = &["--no-index", "--pre", "--prefer-binary", "--require-hashes"];
+
+/// The same with one value. `--only-binary` is not among them: with `:none:` it undoes the platform's own.
+const OPTIONS: &[&str] = &["--index-url", "-i", "--extra-index-url", "--trusted-host"];
 
 /// The requirement files of a package (the first and all it includes) with their content, and whether any asks for
 /// something.
@@ -70,10 +63,24 @@ pub(crate) fn text_of(root: &Path, name: &str) -> Result<String, PackageError> {
 }
 
 fn check_lines(name: &str, text: &str, asks: &mut bool, names: &mut Vec<String>) -> Result<(), PackageError> {
-    let joined = text.trim_start_matches('\u{feff}').replace("\\\r\n", " ").replace("\\\n", " ");
-    for line in joined.lines().map(without_comment).filter(|line| !line.is_empty()) {
+    let text = text.trim_start_matches('\u{feff}');
+    // Python ends a line at more characters than this language does.
+    if text
+        .replace("\r\n", "\n")
+        .contains(|one: char| one.is_control() && !matches!(one, '\n' | '\t') || matches!(one, '\u{2028}' | '\u{2029}'))
+    {
+        return Err(problem(name, "has a control character"));
+    }
+    if text.lines().take(2).any(declares_other_encoding) {
+        return Err(problem(name, "declares an encoding; it has to be UTF-8"));
+    }
+    let joined = joined(text);
+    for line in joined.iter().map(|line| without_comment(line)).filter(|line| !line.is_empty()) {
         let refuse =
             |why: &str| problem(name, format!("the line {:?} {why}", line.chars().take(120).collect::<String>()));
+        if line.contains("${") {
+            return Err(refuse("has `${`, which pip would replace by a setting of the platform"));
+        }
         let mut words = line.splitn(2, |one: char| one.is_whitespace() || one == '=');
         let (first, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default().trim());
         if let "-r" | "--requirement" | "-c" | "--constraint" = first {
@@ -82,7 +89,11 @@ fn check_lines(name: &str, text: &str, asks: &mut bool, names: &mut Vec<String>)
             let checked = crate::tree::path_of(path.as_bytes()).ok().flatten();
             names.push(checked.ok_or_else(|| refuse("includes a file that is not in the package"))?);
         } else if first.starts_with('-') {
-            if !OPTIONS.contains(&first) {
+            // One option a line: pip would take a second one from the same line.
+            let one_word = !rest.is_empty()
+                && !rest.starts_with('-')
+                && !rest.contains(|one: char| one.is_whitespace() || matches!(one, '"' | '\'' | '\\'));
+            if !(FLAGS.contains(&first) && rest.is_empty() || OPTIONS.contains(&first) && one_word) {
                 return Err(refuse("has an option that is not accepted; packages are installed from wheels only"));
             }
         } else {
@@ -95,6 +106,33 @@ fn check_lines(name: &str, text: &str, asks: &mut bool, names: &mut Vec<String>)
         }
     }
     Ok(())
+}
+
+/// Lines as pip joins them: nothing takes the place of the backslash, and a comment does not go on.
+fn joined(text: &str) -> Vec<String> {
+    let (mut lines, mut begun) = (Vec::new(), String::new());
+    for line in text.lines() {
+        let is_comment = line.trim_start().starts_with('#');
+        if line.ends_with('\\') && !is_comment {
+            begun.push_str(line.trim_matches('\\'));
+        } else {
+            begun.push_str(if is_comment { " " } else { "" });
+            begun.push_str(line);
+            lines.push(std::mem::take(&mut begun));
+        }
+    }
+    lines.push(begun);
+    lines
+}
+
+/// Whether a comment at the top makes pip read the file in another encoding.
+fn declares_other_encoding(line: &str) -> bool {
+    let after = |mark| line.split_once(mark).map(|(_, encoding): (&str, &str)| encoding.trim_start());
+    let utf8 = |encoding: &str| {
+        let end = encoding.find(|one: char| !one.is_ascii_alphanumeric() && !"-_.".contains(one));
+        matches!(encoding[..end.unwrap_or(encoding.len())].to_ascii_lowercase().as_str(), "utf-8" | "utf8")
+    };
+    line.starts_with('#') && ["coding:", "coding="].into_iter().filter_map(after).any(|encoding| !utf8(encoding))
 }
 
 /// A comment begins with `#` at the front or after white space.
@@ -146,6 +184,9 @@ mod tests {
             "",
             "# nothing",
             "   # nothing",
+            "# -*- coding: utf-8 -*-",
+            "# uses ${HOME}",
+            "--pre",
             "--index-url https://example.org/simple",
             "-i https://example.org",
             "--extra-index-url=https://e.org",
@@ -179,6 +220,22 @@ mod tests {
             "--config-settings x",
             "http://example.org/a-1-py3-none-any.whl",
             "-rmore.txt",
+            "--only-binary=:none:",
+            "--only-binary :none:",
+            "--only-binary=:all:",
+            "--index-url https://${PIP_INDEX_URL}.example.org/",
+            "six==${HTTP_PROXY}",
+            "six==$\\\n{HTTP_PROXY}",
+            "https://example.org/${PIP_INDEX_URL}-1-py3-none-any.whl",
+            "--pre -e /var/task",
+            "-i https://example.org -e /var/task",
+            "-i https://example.org --no-binary=:all:",
+            "--no-bin\\\nary=:all:",
+            "# a comment \\\n-e /var/task",
+            "# a comment\r-e /var/task",
+            "six --hash=sha256:a\u{2028}-e /var/task",
+            "six --hash=sha256:a\u{b}-e /var/task",
+            "# -*- coding: utf-7 -*-\nsix",
         ] {
             let error = check(line).expect_err(line);
             assert_eq!(error.origin(), raas_core::Origin::Caller);

@@ -5,7 +5,7 @@
 //! owns a root.
 
 use crate::error::PackageError;
-use crate::unpack::{UnpackLimits, unpack_bytes};
+use crate::unpack::{UnpackLimits, Unpacked, unpack_bytes};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -68,8 +68,25 @@ impl PackageStore {
     /// # Errors
     /// The archive is refused or the file system fails; nothing is left behind then.
     pub fn add(&self, archive: &[u8]) -> Result<Package, PackageError> {
+        self.add_checked(archive, |_| Ok(())).map(|(package, ())| package)
+    }
+
+    /// The same, once `check` has accepted what was unpacked; answers with what the check found.
+    ///
+    /// # Errors
+    /// The archive is refused, the check fails or the file system fails; nothing is left behind then.
+    pub fn add_checked<T, E: From<PackageError>>(
+        &self,
+        archive: &[u8],
+        check: impl FnOnce(&Unpacked) -> Result<T, E>,
+    ) -> Result<(Package, T), E> {
         let temporary = self.temporary()?;
         let unpacked = unpack_bytes(archive, &temporary.0, &self.limits)?;
+        let found = check(&unpacked)?;
+        Ok((self.keep(unpacked)?, found))
+    }
+
+    fn keep(&self, unpacked: Unpacked) -> Result<Package, PackageError> {
         let root = self.folder(&unpacked.digest);
         let package = Package { digest: unpacked.digest, root, size_bytes: unpacked.size_bytes, files: unpacked.files };
         if package.root.exists() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId};
 use raas_store::{AliasRow, FunctionRow, Store, StoreError, VersionRow};
@@ -16,6 +17,10 @@ use crate::routing::{AliasRoute, FunctionDefinition, FunctionRoute, Routing, Sco
 
 /// Rows read at a time when all of a function's versions are wanted.
 const VERSIONS_PER_READ: u32 = 100;
+
+/// How long to wait before a changed function is read again.
+const RELOAD_AFTER: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
 
 /// A running platform.
 pub struct App {
@@ -95,11 +100,29 @@ impl App {
         Ok(())
     }
 
-    /// Brings one function in the snapshot up to the database.
+    /// Brings one function in the snapshot up to the database. What is changed there is changed already, so a database that
+    /// does not answer is asked again, a few times.
     ///
     /// # Errors
     /// The function is gone, or the database does not answer.
     pub async fn reload_function(&self, tenant: TenantId, name: &FunctionName) -> Result<(), StoreError> {
+        for wait in RELOAD_AFTER {
+            match self.reload_function_once(tenant, name).await {
+                Err(error) if error.retryable() => {
+                    tracing::warn!(function = %name, error = %error, "a changed function could not be read; trying again");
+                }
+                done => return done,
+            }
+            tokio::time::sleep(wait).await;
+        }
+        let reloaded = self.reload_function_once(tenant, name).await;
+        if let Err(error) = &reloaded {
+            tracing::error!(function = %name, error = %error, "a changed function could not be read: its calls go on as before the change");
+        }
+        reloaded
+    }
+
+    async fn reload_function_once(&self, tenant: TenantId, name: &FunctionName) -> Result<(), StoreError> {
         let _changing = self.changing.lock().await;
         let function = self.store.function_get(tenant, name).await?;
         let mut versions = Vec::new();
@@ -166,7 +189,7 @@ impl App {
                     tracing::error!(function.id = %function.id, version = row.number, "a stored version's digest cannot be read; the version is not routed");
                     return None;
                 };
-                let code_dir = self.deployer.image_dir(&row.code_digest, row.manifest.runtime);
+                let code_dir = self.deployer.image_dir(&row);
                 Some(VersionDefinition { number: row.number, digest, manifest: Arc::new(row.manifest), code_dir })
             })
             .collect();

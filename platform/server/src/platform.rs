@@ -223,7 +223,7 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     background.close();
 
     started(Started { url: format!("http://{address}"), admin_key, admin_key_file: folders.admin_key(), warnings });
-    let serving = gateway::serve(listener, gateway::router(Arc::clone(&app)), stopping.clone());
+    let serving = gateway::serve(listener, gateway::Gateway::new(Arc::clone(&app)), stopping.clone());
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => {}

@@ -29,6 +29,7 @@ async fn main() {
             digest: format!("{number:064x}"),
             code_digest: format!("{number:064x}"),
             lock_digest: None,
+            image: format!("{number:064x}.python3"),
             package_size_bytes: 1_000,
             manifest: FunctionManifest::parse(&manifest).unwrap(),
         };

@@ -112,7 +112,10 @@ impl Store {
 }
 
 /// An alias name: letters, digits, `-` and `_`, beginning with a letter, so that it is never taken for a version number.
-pub(crate) fn check_alias_name(name: &str) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Invalid`].
+pub fn check_alias_name(name: &str) -> Result<(), StoreError> {
     let mut bytes = name.bytes();
     let usable = bytes.next().is_some_and(|first| first.is_ascii_alphabetic())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')

@@ -23,6 +23,8 @@ pub struct DeployRecord {
     pub code_digest: String,
     /// Over the lock file, in hex, where there is one.
     pub lock_digest: Option<String>,
+    /// The name of what its sandboxes run from.
+    pub image: String,
     /// Size of the stored package.
     pub package_size_bytes: u64,
     /// What its author declares.
@@ -79,8 +81,8 @@ impl Store {
                 None => {
                     let row = sqlx::query(
                         "INSERT INTO versions (function_id, number, digest, code_digest, lock_digest, \
-                         package_size_bytes, manifest, created_us) \
-                         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7 \
+                         package_size_bytes, manifest, created_us, image) \
+                         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7, $8 \
                          FROM versions WHERE function_id = $1 RETURNING number",
                     )
                     .bind(function.to_string())
@@ -90,6 +92,7 @@ impl Store {
                     .bind(to_i64(deploy.package_size_bytes))
                     .bind(manifest)
                     .bind(now.0)
+                    .bind(&deploy.image)
                     .fetch_one(&mut *tx)
                     .await?;
                     (row.number(0, "version number")?, true)

@@ -28,12 +28,12 @@ mod usage_totals;
 mod values;
 mod versions;
 
-pub use aliases::{ALIAS_TARGETS_MAX, AliasRow, AliasTarget};
+pub use aliases::{ALIAS_TARGETS_MAX, AliasRow, AliasTarget, check_alias_name};
 pub use deploys::{DeployRecord, Deployed};
 pub use error::StoreError;
 pub use functions::FunctionRow;
 pub use idempotency::{IdempotencyBegin, IdempotencyReservation, IdempotentRequest, StoredResponse};
-pub use invocations::{ClaimedInvocation, InvocationOutcome, InvocationRow, InvocationState, NewInvocation};
+pub use invocations::{ClaimedInvocation, Enqueued, InvocationOutcome, InvocationRow, InvocationState, NewInvocation};
 pub use keys::{KeyRow, NewKey};
 pub use logs::{LogCursor, LogFilter, LogLine, LogRow};
 pub use routing::RoutingRows;

@@ -46,7 +46,7 @@ impl Store {
                 versions: load(
                     &mut tx,
                     "SELECT v.function_id, v.number, v.digest, v.code_digest, v.lock_digest, v.package_size_bytes, \
-                     v.manifest, v.created_us FROM versions v JOIN functions f ON f.id = v.function_id \
+                     v.manifest, v.created_us, v.image FROM versions v JOIN functions f ON f.id = v.function_id \
                      WHERE f.deleted_us IS NULL",
                     version,
                 )

@@ -21,6 +21,8 @@ pub struct VersionRow {
     pub code_digest: String,
     /// Over the lock file, in hex, where there was one.
     pub lock_digest: Option<String>,
+    /// The name of what its sandboxes run from; empty for versions from before it was stored.
+    pub image: String,
     /// Size of the stored package.
     pub package_size_bytes: u64,
     /// What its author declared.
@@ -44,8 +46,8 @@ impl Store {
         let function = self.function_get(tenant, name).await?;
         within(READ_DEADLINE, async {
             let rows = sqlx::query(
-                "SELECT function_id, number, digest, code_digest, lock_digest, package_size_bytes, manifest, created_us \
-                 FROM versions WHERE function_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3",
+                "SELECT function_id, number, digest, code_digest, lock_digest, package_size_bytes, manifest, created_us, \
+                 image FROM versions WHERE function_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3",
             )
             .bind(function.id.to_string())
             .bind(before.map_or(i64::MAX, i64::from))
@@ -70,7 +72,7 @@ impl Store {
         within(READ_DEADLINE, async {
             let row = sqlx::query(
                 "SELECT v.function_id, v.number, v.digest, v.code_digest, v.lock_digest, v.package_size_bytes, \
-                 v.manifest, v.created_us, f.id \
+                 v.manifest, v.created_us, v.image, f.id \
                  FROM functions f LEFT JOIN versions v ON v.function_id = f.id AND v.number = $3 \
                  WHERE f.tenant_id = $1 AND f.name = $2 AND f.deleted_us IS NULL",
             )
@@ -99,5 +101,6 @@ pub(crate) fn version(row: &AnyRow) -> Result<VersionRow, StoreError> {
         package_size_bytes: row.number(5, "package size")?,
         manifest: row.json(6, "manifest")?,
         created: row.time(7)?,
+        image: row.value(8, "image name")?,
     })
 }

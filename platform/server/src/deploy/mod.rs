@@ -4,29 +4,58 @@
 //! and appear whole. It must not know HTTP or routing.
 
 mod build;
+mod holds;
 mod identity;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raas_contract::FunctionError;
-use raas_core::{Clock, FunctionManifest, TenantId, VersionDigest};
-use raas_packages::{Dependencies, MANIFEST, PackageError, PackageStore};
-use raas_store::{DeployRecord, Store, StoreError};
-use tokio::sync::{Semaphore, mpsc};
+use raas_core::{Clock, FunctionManifest, Runtime, TenantId, VersionDigest};
+use raas_packages::{Dependencies, MANIFEST, Package, PackageError, PackageStore};
+use raas_store::{DeployRecord, Deployed, Store, StoreError, VersionRow, check_alias_name};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 
+use self::holds::Holds;
 use crate::scheduler::SpawnerHandle;
 use crate::settings::BuildSettings;
+
+/// Uploads in memory at once: each is up to 100 MiB.
+const UPLOADS_MAX: usize = 8;
+
+/// How long a deploy waits until it may send its upload.
+const UPLOAD_PLACE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Deploys that may wait until another's dependencies are installed; each has its package on disk.
+const BUILDS_WAITING_MAX: usize = 32;
+
+/// How long one waits.
+const BUILD_PLACE_WITHIN: Duration = Duration::from_secs(120);
 
 /// Makes versions of uploads.
 pub struct Deployer {
     packages: Arc<PackageStore>,
     images: PathBuf,
+    holds: Arc<Holds>,
     spawner: Arc<SpawnerHandle>,
+    uploads: Arc<Semaphore>,
     builds: Semaphore,
+    builds_waiting: Semaphore,
     settings: BuildSettings,
+}
+
+/// The right to have an upload in memory.
+pub type UploadPlace = OwnedSemaphorePermit;
+
+/// An upload that came whole.
+pub struct Upload {
+    /// The archive.
+    pub archive: Bytes,
+    /// Given back when the archive is unpacked.
+    pub place: UploadPlace,
 }
 
 /// What is being done, for the person who waits.
@@ -86,6 +115,9 @@ pub enum DeployError {
         /// The installer's own last lines.
         output: String,
     },
+    /// Others are being deployed, and it did not become this one's turn.
+    #[error("too many deploys are under way; try again in a moment")]
+    Busy,
     /// The platform failed.
     #[error("the deploy failed inside the platform")]
     Platform(#[source] anyhow::Error),
@@ -123,15 +155,36 @@ impl Deployer {
         Ok(Self {
             packages: Arc::new(PackageStore::open(packages)?),
             images: images.to_owned(),
+            holds: Arc::default(),
             spawner,
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             builds: Semaphore::new(settings.concurrent as usize),
+            builds_waiting: Semaphore::new(BUILDS_WAITING_MAX),
             settings: settings.clone(),
         })
     }
 
     /// The folder that sandboxes of a version see as `/var/task`.
-    pub fn image_dir(&self, code_digest: &str, runtime: raas_core::Runtime) -> PathBuf {
-        self.images.join(format!("{code_digest}.{}", runtime.as_str()))
+    pub fn image_dir(&self, version: &VersionRow) -> PathBuf {
+        if version.image.is_empty() {
+            return self.images.join(format!("{}.{}", version.code_digest, version.manifest.runtime.as_str()));
+        }
+        self.images.join(&version.image)
+    }
+
+    /// Waits for a place for one more upload; to be had before the first byte of it is read.
+    ///
+    /// # Errors
+    /// [`DeployError::Busy`].
+    pub async fn upload_place(&self) -> Result<UploadPlace, DeployError> {
+        let place = tokio::time::timeout(UPLOAD_PLACE_WITHIN, Arc::clone(&self.uploads).acquire_owned()).await;
+        place.map_err(|_| DeployError::Busy)?.map_err(|error| DeployError::Platform(error.into()))
+    }
+
+    async fn build_place(&self) -> Result<SemaphorePermit<'_>, DeployError> {
+        let _waiting = self.builds_waiting.try_acquire().map_err(|_| DeployError::Busy)?;
+        let place = tokio::time::timeout(BUILD_PLACE_WITHIN, self.builds.acquire()).await;
+        place.map_err(|_| DeployError::Busy)?.map_err(|error| DeployError::Platform(error.into()))
     }
 
     /// Removes every image that is not in `referenced`, and the packages they were made of.
@@ -159,36 +212,84 @@ impl Deployer {
     /// Deploys an upload as a version of the function that its manifest names, and points `alias` at it.
     ///
     /// # Errors
-    /// [`DeployError`]; nothing has changed then.
+    /// [`DeployError`]; nothing has changed then, unless it is the database that did not answer in time.
     pub async fn deploy(
         &self,
         store: &Store,
         clock: &dyn Clock,
         tenant: TenantId,
-        upload: Bytes,
+        upload: Upload,
         alias: &str,
         progress: &ProgressSender,
     ) -> Result<DeployedVersion, DeployError> {
-        let packages = Arc::clone(&self.packages);
-        let (package, manifest) = blocking(move || {
-            let package = packages.add(&upload)?;
-            let manifest = read_manifest(&package.root)?;
-            Ok((package, manifest))
+        check_alias_name(alias)?;
+        let unpacked = self.unpack(upload).await?;
+        let package = &unpacked.package;
+        let _ = progress.try_send(Progress::Unpacked { files: package.files, size_bytes: package.size_bytes });
+        let recorded = self.build_and_record(store, clock, tenant, &unpacked, alias, progress).await;
+        let (holds, packages, images) = (Arc::clone(&self.holds), Arc::clone(&self.packages), self.images.clone());
+        let digest = package.digest;
+        blocking(move || {
+            holds.let_go(&digest, &packages, &images);
+            Ok(())
         })
         .await?;
-        let _ = progress.try_send(Progress::Unpacked { files: package.files, size_bytes: package.size_bytes });
+        let (deployed, digest) = recorded?;
+        Ok(DeployedVersion {
+            version: deployed.version,
+            existed: !deployed.created,
+            digest,
+            size_bytes: unpacked.package.size_bytes,
+            manifest: unpacked.manifest,
+        })
+    }
 
+    /// Keeps the package of an upload, if what is in it can be deployed at all, and holds it.
+    async fn unpack(&self, upload: Upload) -> Result<UnpackedUpload, DeployError> {
+        let (packages, holds) = (Arc::clone(&self.packages), Arc::clone(&self.holds));
+        let images = self.images.clone();
+        blocking(move || {
+            let Upload { archive, place } = upload;
+            let mut held = None;
+            let added = packages.add_checked(&archive, |unpacked| {
+                let manifest = read_manifest(&unpacked.top)?;
+                let dependencies = Dependencies::detect(&unpacked.top, manifest.runtime)?;
+                holds.hold(unpacked.digest);
+                held = Some(unpacked.digest);
+                Ok::<_, DeployError>((manifest, dependencies))
+            });
+            drop((archive, place));
+            if let (Err(_), Some(digest)) = (&added, &held) {
+                holds.let_go(digest, &packages, &images);
+            }
+            let (package, (manifest, dependencies)) = added?;
+            Ok(UnpackedUpload { package, manifest, dependencies })
+        })
+        .await
+    }
+
+    async fn build_and_record(
+        &self,
+        store: &Store,
+        clock: &dyn Clock,
+        tenant: TenantId,
+        unpacked: &UnpackedUpload,
+        alias: &str,
+        progress: &ProgressSender,
+    ) -> Result<(Deployed, VersionDigest), DeployError> {
+        let UnpackedUpload { package, manifest, dependencies } = unpacked;
         let runtime = manifest.runtime;
         let identity = identity::of(runtime).await.map_err(DeployError::Manifest)?;
-        let root = package.root.clone();
-        let dependencies = blocking(move || Ok(Dependencies::detect(&root, runtime)?)).await?;
         let code_digest = hex::encode(package.digest);
-        let image = self.image_dir(&code_digest, runtime);
-        if !image.is_dir() {
-            let _place = self.builds.acquire().await.map_err(|error| DeployError::Platform(error.into()))?;
-            self.build(&package.root, runtime, dependencies.as_ref(), &image, progress).await?;
+        let image = image_name(&code_digest, runtime, &identity);
+        let image_dir = self.images.join(&image);
+        if !image_dir.is_dir() {
+            let _place = self.build_place().await?;
+            // Another deploy of the same may have been before us.
+            if !image_dir.is_dir() {
+                self.build(&package.root, runtime, dependencies.as_ref(), &image_dir, progress).await?;
+            }
         }
-
         let lock = dependencies.as_ref().map(|dependencies| dependencies.lock_digest);
         let digest = VersionDigest::compute(&package.digest, &manifest.canonical_config(), &identity, lock.as_ref());
         let record = DeployRecord {
@@ -198,18 +299,26 @@ impl Deployer {
             digest: digest.to_string(),
             code_digest,
             lock_digest: lock.map(hex::encode),
+            image,
             package_size_bytes: package.size_bytes,
             manifest: manifest.clone(),
         };
-        let deployed = store.function_deploy(&record, clock.now()).await?;
-        Ok(DeployedVersion {
-            manifest,
-            version: deployed.version,
-            existed: !deployed.created,
-            digest,
-            size_bytes: package.size_bytes,
-        })
+        Ok((store.function_deploy(&record, clock.now()).await?, digest))
     }
+}
+
+/// What an upload turned out to be.
+struct UnpackedUpload {
+    package: Package,
+    manifest: FunctionManifest,
+    dependencies: Option<Dependencies>,
+}
+
+/// Another interpreter makes another image: its bytecode and its installed packages are for it alone. Begins with the package's
+/// digest and a dot.
+fn image_name(code_digest: &str, runtime: Runtime, identity: &str) -> String {
+    let identity = blake3::hash(identity.as_bytes()).to_hex();
+    format!("{code_digest}.{}-{}", runtime.as_str(), &identity[..16])
 }
 
 fn read_manifest(root: &Path) -> Result<FunctionManifest, DeployError> {

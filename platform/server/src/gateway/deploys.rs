@@ -1,13 +1,16 @@
 //! `POST /v1/functions`: an uploaded folder becomes a version.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use raas_core::Origin;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use raas_core::{Origin, limits};
+use raas_store::check_alias_name;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -18,11 +21,17 @@ use super::auth::Caller;
 use super::idempotency::{Created, once};
 use super::problem::{Problem, ProblemView};
 use crate::app::App;
-use crate::deploy::{DeployError, DeployedVersion, Progress, ProgressSender};
+use crate::deploy::{DeployError, DeployedVersion, Progress, ProgressSender, Upload};
 use crate::routing::{Principal, Scope};
 
 /// Lines of progress that may wait for a slow reader.
 const PROGRESS_QUEUE: usize = 256;
+
+/// How long a client may take to send its upload.
+const UPLOAD_WITHIN: Duration = Duration::from_secs(300);
+
+/// When to come back where too many deploys are under way, seconds.
+const BUSY_RETRY_AFTER_S: u32 = 5;
 
 /// How to deploy.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -64,6 +73,10 @@ impl From<DeployError> for Problem {
             DeployError::Install { .. } => {
                 Self { error: error.detail(), ..invalid("install-failed", error.to_string()) }
             }
+            DeployError::Busy => Self {
+                retry_after_s: Some(BUSY_RETRY_AFTER_S),
+                ..Self::unavailable("too-many-deploys", error.to_string())
+            },
             DeployError::Platform(error) => Self::internal(&format!("{error:#}")),
             DeployError::Store(error) => error.into(),
         }
@@ -78,23 +91,23 @@ impl From<DeployError> for Problem {
     request_body(content = Vec<u8>, content_type = "application/gzip"),
     responses(
         (status = 201, body = DeployView),
+        (status = 408, description = "The upload did not arrive in time", body = ProblemView, content_type = "application/problem+json"),
         (status = 413, description = "The upload is over the limit", body = ProblemView, content_type = "application/problem+json"),
         (status = 422, description = "The archive, the manifest or the dependencies are not acceptable", body = ProblemView, content_type = "application/problem+json"),
+        (status = 503, description = "Too many deploys are under way", body = ProblemView, content_type = "application/problem+json"),
     ))]
 pub async fn deploy(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<DeployQuery>,
     headers: HeaderMap,
-    upload: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Body,
 ) -> Result<Response, Problem> {
     caller.require(Scope::FunctionsWrite)?;
-    let upload = upload.map_err(|error| {
-        let status = error.status();
-        let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "package-too-large" } else { "incomplete-package" };
-        Problem::caller(status, code, error.body_text())
-    })?;
     let alias = query.alias.unwrap_or_else(|| "live".into());
+    check_alias_name(&alias)?;
+    let place = app.deployer.upload_place().await?;
+    let upload = Upload { archive: read_upload(body, &headers).await?, place };
     let streamed = headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"application/x-ndjson");
     let (sender, receiver) = mpsc::channel::<Progress>(PROGRESS_QUEUE);
     if !streamed {
@@ -124,20 +137,45 @@ pub async fn deploy(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
+async fn read_upload(body: Body, headers: &HeaderMap) -> Result<Bytes, Problem> {
+    let most = limits::PACKAGE_UPLOAD_MAX_BYTES;
+    let too_large = || {
+        Problem::caller(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "package-too-large",
+            format!("the upload is over the limit of {most} bytes"),
+        )
+    };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(UPLOAD_WITHIN, Limited::new(body, most as usize).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => {
+            Err(Problem::caller(StatusCode::BAD_REQUEST, "incomplete-package", "the upload did not arrive whole"))
+        }
+        Err(_) => Err(Problem::caller(
+            StatusCode::REQUEST_TIMEOUT,
+            "package-timeout",
+            format!("the upload did not arrive within {} s", UPLOAD_WITHIN.as_secs()),
+        )),
+    }
+}
+
 async fn deploy_once(
     app: &Arc<App>,
     principal: &Principal,
     headers: &HeaderMap,
-    upload: Bytes,
+    upload: Upload,
     alias: &str,
     progress: &ProgressSender,
 ) -> Result<Response, Problem> {
-    let request = (blake3::hash(&upload).as_bytes().to_vec(), alias.to_owned());
-    once(app, principal, headers, "POST /v1/functions", &request, || async {
-        let deployed = app
-            .deployer
-            .deploy(&app.store, app.clock.as_ref(), principal.tenant, upload.clone(), alias, progress)
-            .await?;
+    let request = (blake3::hash(&upload.archive).as_bytes().to_vec(), alias.to_owned());
+    once(app, principal, headers, "POST /v1/functions", &request, || async move {
+        let deployed =
+            app.deployer.deploy(&app.store, app.clock.as_ref(), principal.tenant, upload, alias, progress).await?;
         app.reload_function(principal.tenant, &deployed.manifest.name).await?;
         let DeployedVersion { manifest, version, existed, digest, size_bytes } = deployed;
         tracing::info!(function = %manifest.name, version, existed, "function deployed");

@@ -40,21 +40,8 @@ where
     R: std::hash::Hash + ?Sized,
     F: Future<Output = Result<Created<T>, Problem>>,
 {
-    let Some(key) = headers.get("idempotency-key") else {
+    let Some(reserved) = identified(principal, headers, route, request)? else {
         return Ok(created(StatusCode::CREATED, &to_json(&create().await?.shown)?));
-    };
-    let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_MAX_BYTES).ok_or_else(|| {
-        Problem::caller(
-            StatusCode::BAD_REQUEST,
-            "invalid-idempotency-key",
-            format!("an Idempotency-Key has 1 to {KEY_MAX_BYTES} visible characters"),
-        )
-    })?;
-    let reserved = IdempotentRequest {
-        tenant: principal.tenant,
-        key: key.to_owned(),
-        method_path_hash: hash(route),
-        request_hash: hash(request),
     };
     match app.store.idempotency_begin(&reserved, app.clock.now()).await? {
         IdempotencyBegin::Replay(response) => {
@@ -79,6 +66,32 @@ where
             }
         },
     }
+}
+
+/// The request under its `Idempotency-Key`; `None` where it has none.
+///
+/// # Errors
+/// 400 for an unusable key.
+pub fn identified<R: std::hash::Hash + ?Sized>(
+    principal: &Principal,
+    headers: &HeaderMap,
+    route: &str,
+    request: &R,
+) -> Result<Option<IdempotentRequest>, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_MAX_BYTES).ok_or_else(|| {
+        Problem::caller(
+            StatusCode::BAD_REQUEST,
+            "invalid-idempotency-key",
+            format!("an Idempotency-Key has 1 to {KEY_MAX_BYTES} visible characters"),
+        )
+    })?;
+    Ok(Some(IdempotentRequest {
+        tenant: principal.tenant,
+        key: key.to_owned(),
+        method_path_hash: hash(route),
+        request_hash: hash(request),
+    }))
 }
 
 fn to_json(value: &impl Serialize) -> Result<String, Problem> {

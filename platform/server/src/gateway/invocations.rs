@@ -9,15 +9,17 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use raas_core::{CanonicalEvent, InvocationId, limits};
-use raas_store::{InvocationState, NewInvocation};
+use raas_store::{Enqueued, InvocationState, NewInvocation};
 
 use super::auth::{Caller, authenticate, require};
+use super::idempotency::identified;
 use super::problem::{Problem, ProblemView};
 use super::unread::read_away;
 use crate::app::App;
+use crate::async_invocations::QUEUED_PER_TENANT_MAX;
 use crate::invoke::{Answer, CacheOutcome, Call, CallerPolicy, InvokeError, Refused};
 use crate::routing::{Qualifier, Scope};
 use crate::scheduler::micros_since;
@@ -25,6 +27,9 @@ use crate::trace::TraceContext;
 
 /// How long a client may take to send its event.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// When to ask again where the tenant's queue of asynchronous invocations is full, seconds.
+const QUEUE_FULL_RETRY_AFTER_S: u32 = 5;
 
 const INVOCATION_ID: HeaderName = HeaderName::from_static("raas-invocation-id");
 const SERVED_BY: HeaderName = HeaderName::from_static("raas-served-by");
@@ -46,6 +51,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
         ("alias" = Option<String>, Query, description = "This alias, instead of `live`"),
         ("Prefer" = Option<String>, Header, description = "`respond-async` for 202 and a Location"),
         ("Cache-Control" = Option<String>, Header, description = "`no-cache`, `no-store`, `only-if-cached`, `max-age=N`"),
+        ("Idempotency-Key" = Option<String>, Header, description = "With `Prefer: respond-async`: a repeat is not run again"),
         ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to the function"),
     ),
     request_body(content = Object, description = "The event, any JSON value", content_type = "application/json"),
@@ -72,8 +78,26 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
     ),
 )]
 pub async fn invoke(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request<Body>) -> Response {
-    let (parts, mut body) = request.into_parts();
-    match try_invoke(&app, &name, &parts, &mut body).await {
+    let (parts, body) = request.into_parts();
+    answer(&app, &name, &parts, body).await
+}
+
+/// The same for a request that has not come by the router, where [`addressed`] finds a name in it.
+pub async fn invoke_directly(app: Arc<App>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    answer(&app, addressed(&parts.method, &parts.uri).unwrap_or_default(), &parts, body).await
+}
+
+/// The function that a request invokes, where its name is plainly in the path. Anything less plain is the router's.
+pub fn addressed<'a>(method: &Method, uri: &'a Uri) -> Option<&'a str> {
+    let name = uri.path().strip_prefix("/v1/functions/")?.strip_suffix("/invocations")?;
+    let plain =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    (plain && *method == Method::POST).then_some(name)
+}
+
+async fn answer(app: &Arc<App>, name: &str, parts: &Parts, mut body: Body) -> Response {
+    match try_invoke(app, name, parts, &mut body).await {
         Ok(response) => response,
         Err(problem) => {
             read_away(body, &parts.headers).await;
@@ -117,7 +141,7 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
     })?;
     let id = InvocationId::generate();
     if wants_async(&parts.headers) {
-        return enqueue(app, id, &principal, &function, version.number, &event).await;
+        return enqueue(app, id, &principal, parts, &function, version.number, &event).await;
     }
     let call = Call {
         id,
@@ -154,13 +178,14 @@ fn render(id: InvocationId, version: u32, auth_us: u64, answer: Answer) -> Respo
     let mut response = match result {
         Ok(body) => {
             let mut response = Response::new(Body::from(body));
+            // At once for all that follow: growing means hashing them again.
+            *response.headers_mut() = HeaderMap::with_capacity(12);
             response.headers_mut().insert(header::CONTENT_TYPE, JSON);
             response
         }
         Err(error) => Problem::from(error).into_response(),
     };
     let headers = response.headers_mut();
-    headers.reserve(8);
     let mut text = String::with_capacity(96);
     let mut insert = |name: HeaderName, write: &dyn Fn(&mut String)| {
         text.clear();
@@ -210,7 +235,13 @@ fn render(id: InvocationId, version: u32, auth_us: u64, answer: Answer) -> Respo
 
 /// Microseconds as milliseconds with three decimals.
 fn write_ms(text: &mut String, us: u64) {
-    let _ = write!(text, "{}.{:03}", us / 1000, us % 1000);
+    // Most are below ten milliseconds, and formatting them in general costs several times as much.
+    if us < 10_000 {
+        let digit = |value: u64| char::from(b'0' + (value % 10) as u8);
+        text.extend([digit(us / 1000), '.', digit(us / 100), digit(us / 10), digit(us)]);
+    } else {
+        let _ = write!(text, "{}.{:03}", us / 1000, us % 1000);
+    }
 }
 
 fn qualifier(query: Option<&str>) -> Result<Qualifier<'_>, Problem> {
@@ -322,6 +353,7 @@ async fn enqueue(
     app: &App,
     id: InvocationId,
     principal: &crate::routing::Principal,
+    parts: &Parts,
     function: &crate::routing::FunctionRoute,
     version: u32,
     event: &Bytes,
@@ -335,8 +367,29 @@ async fn enqueue(
     }
     let event = String::from_utf8(event.to_vec()).map_err(|error| Problem::internal(&error))?;
     let invocation = NewInvocation { id, tenant: principal.tenant, function: function.id, version, event };
-    app.store.invocation_enqueue(&invocation, app.clock.now()).await?;
-    app.async_wake.notify_one();
+    // By path and query, not by what they resolve to: a repeat is the same request though an alias moved meanwhile.
+    let route = format!("POST {}", parts.uri.path_and_query().map_or("", |path| path.as_str()));
+    let once = identified(principal, &parts.headers, &route, &invocation.event)?;
+    let enqueued =
+        app.store.invocation_enqueue(&invocation, once.as_ref(), QUEUED_PER_TENANT_MAX, app.clock.now()).await?;
+    let id = match enqueued {
+        Enqueued::Queued => {
+            app.async_wake.notify_one();
+            id
+        }
+        Enqueued::Repeated(earlier) => earlier,
+        Enqueued::Full => {
+            return Err(Problem {
+                retryable: true,
+                retry_after_s: Some(QUEUE_FULL_RETRY_AFTER_S),
+                ..Problem::caller(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "queue-full",
+                    format!("{QUEUED_PER_TENANT_MAX} asynchronous invocations of this tenant wait already"),
+                )
+            });
+        }
+    };
     let body = serde_json::to_vec(&QueuedInvocation { id: id.to_string(), state: "queued" }).unwrap_or_default();
     let headers = [
         (header::LOCATION, format!("/v1/invocations/{id}")),
@@ -434,8 +487,25 @@ mod tests {
 
     #[test]
     fn milliseconds_have_three_decimals() {
-        let mut text = String::new();
-        write_ms(&mut text, 12_034);
-        assert_eq!(text, "12.034");
+        for (us, expected) in [(0, "0.000"), (7, "0.007"), (9_999, "9.999"), (10_000, "10.000"), (12_034, "12.034")] {
+            let mut text = String::new();
+            write_ms(&mut text, us);
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn only_plain_invocations_are_answered_past_the_router() {
+        let found = |method: Method, uri: &'static str| addressed(&method, &Uri::from_static(uri)).map(str::to_owned);
+        assert_eq!(found(Method::POST, "/v1/functions/my-f_1/invocations?version=2"), Some("my-f_1".into()));
+        for uri in [
+            "/v1/functions//invocations",
+            "/v1/functions/a%20b/invocations",
+            "/v1/functions/a/b/invocations",
+            "/v1/functions/a",
+        ] {
+            assert_eq!(found(Method::POST, uri), None, "{uri}");
+        }
+        assert_eq!(found(Method::GET, "/v1/functions/f/invocations"), None);
     }
 }

@@ -26,29 +26,56 @@ pub use openapi::document;
 pub use problem::Problem;
 pub use serve::serve;
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use http::StatusCode;
-use raas_core::limits;
+use tower_service::Service as _;
 
 use self::unread::{LentBody, read_away};
 use crate::app::App;
 use crate::detached::RunToEnd;
 
+/// What answers requests. Nearly all of them are invocations, and for those the general way, through layers of routing that
+/// put each request's parts in boxes, takes as long as the answer itself: they are sent to their handler at once.
+#[derive(Clone)]
+pub struct Gateway {
+    app: Arc<App>,
+    router: Router,
+}
+
+impl Gateway {
+    /// The platform's.
+    pub fn new(app: Arc<App>) -> Self {
+        Self { router: router(Arc::clone(&app)), app }
+    }
+}
+
+impl hyper::service::Service<http::Request<hyper::body::Incoming>> for Gateway {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
+        let request = request.map(axum::body::Body::new);
+        if invocations::addressed(request.method(), request.uri()).is_some() {
+            let app = Arc::clone(&self.app);
+            return Box::pin(async move { Ok(invocations::invoke_directly(app, request).await) });
+        }
+        Box::pin(self.router.clone().call(request))
+    }
+}
+
 /// Every route of the platform.
-pub fn router(app: Arc<App>) -> Router {
+fn router(app: Arc<App>) -> Router {
     let control = Router::new()
-        .route(
-            "/v1/functions",
-            get(functions::list)
-                .post(deploys::deploy)
-                .layer(DefaultBodyLimit::max(limits::PACKAGE_UPLOAD_MAX_BYTES as usize)),
-        )
+        .route("/v1/functions", get(functions::list).post(deploys::deploy))
         .route("/v1/functions/{name}", get(functions::show).delete(functions::delete))
         .route("/v1/functions/{name}/versions", get(functions::versions))
         .route("/v1/functions/{name}/aliases", get(functions::aliases))

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use raas_core::limits;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use super::Gateway;
 
 /// How long a client may take to send a request's head.
 const HEAD_WITHIN: Duration = Duration::from_secs(15);
@@ -17,8 +17,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(15);
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 20_000;
 
-/// Serves `router` until `stop`, then lets the requests in progress end. The caller bounds how long that may take.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves `gateway` until `stop`, then lets the requests in progress end. The caller bounds how long that may take.
+pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationToken) {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -49,8 +49,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         };
         // Answers are small and whole: waiting to fill a packet only adds latency.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = builder.serve_connection(TokioIo::new(stream), gateway.clone());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // A client that breaks off is no concern of anybody's.

@@ -44,6 +44,7 @@ async fn deploying_numbers_versions_by_digest(db: Database) {
     let stored = db.store.version_get(tenant, &name("route"), 2).await.unwrap();
     assert_eq!((stored.function, stored.number), (first.function, 2));
     assert_eq!((stored.digest.as_str(), stored.code_digest.as_str(), stored.lock_digest), ("d2", "code-d2", None));
+    assert_eq!(stored.image, "image-d2");
     assert_eq!((stored.package_size_bytes, stored.manifest, stored.created), (1234, manifest("route"), NOW));
 
     let mut staged = deploy(tenant, "route", "d4");

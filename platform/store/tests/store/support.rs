@@ -150,6 +150,7 @@ pub fn deploy(tenant: TenantId, function: &str, digest: &str) -> DeployRecord {
         digest: digest.into(),
         code_digest: format!("code-{digest}"),
         lock_digest: None,
+        image: format!("image-{digest}"),
         package_size_bytes: 1234,
         manifest: manifest(function),
     }
