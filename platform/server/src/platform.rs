@@ -10,7 +10,7 @@ use anyhow::Context;
 use raas_core::{Clock, KeyId, SystemClock};
 use raas_egress::Egress;
 use raas_results::{MemoryTier, MemoryTierOptions};
-use raas_sandbox::{SpawnerOptions, SpawnerProcess, start_spawner};
+use raas_sandbox::{Spawner, SpawnerOptions, SpawnerProcess, start_spawner};
 use raas_store::{NewKey, Store, StoreError, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -42,6 +42,7 @@ const CUT_OFF_WITHIN: Duration = Duration::from_secs(3);
 pub struct Prepared {
     settings: Settings,
     folders: Folders,
+    listener: std::net::TcpListener,
     spawner: SpawnerProcess,
 }
 
@@ -94,9 +95,13 @@ pub fn prepare(settings: Settings) -> anyhow::Result<Prepared> {
         std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     }
     let runtime_dir = runtimes::install(&folders.runtimes()).context("the runtimes' files cannot be written")?;
+    // Before the spawner, which would have to be undone.
+    let listener = std::net::TcpListener::bind(settings.listen)
+        .with_context(|| format!("cannot listen on {}: is another platform running there?", settings.listen))?;
+    listener.set_nonblocking(true).context("the listening socket cannot be used")?;
     let spawner = start_spawner(SpawnerOptions { run_dir: folders.run(), runtime_dir })
         .context("the spawner cannot be started")?;
-    Ok(Prepared { settings, folders, spawner })
+    Ok(Prepared { settings, folders, listener, spawner })
 }
 
 /// Takes as many file descriptors as it may: a connection, an instance and a sandbox's connection cost one or more each.
@@ -127,11 +132,26 @@ pub struct Started {
 /// # Errors
 /// It cannot start. Once it has started it only ends by `stop`.
 pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) -> anyhow::Result<()> {
-    let Prepared { settings, folders, spawner } = prepared;
+    let Prepared { settings, folders, listener, spawner } = prepared;
+    let spawner = spawner.connect().context("the spawner does not answer")?;
+    let outcome = run_with(settings, folders, listener, spawner.clone(), stop, started).await;
+    if outcome.is_err() {
+        // A platform that cannot start leaves nothing either.
+        spawner.shutdown().await;
+    }
+    outcome
+}
+
+async fn run_with(
+    settings: Settings,
+    folders: Folders,
+    listener: std::net::TcpListener,
+    spawner: Spawner,
+    stop: Stop,
+    started: impl FnOnce(Started),
+) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}: is another platform running there?", settings.listen))?;
+    let listener = TcpListener::from_std(listener).context("the listening socket cannot be used")?;
     let address = listener.local_addr()?;
 
     let database = match settings.database_url.as_str() {
@@ -148,7 +168,6 @@ pub async fn run(prepared: Prepared, stop: Stop, started: impl FnOnce(Started)) 
     let (logs, log_task) = log_service(Arc::clone(&store), settings.logs.queue_lines, keep_logs, Arc::clone(&clock));
 
     let options = SpawnerOptions { run_dir: folders.run(), runtime_dir: runtimes::installed(&folders.runtimes()) };
-    let spawner = spawner.connect().context("the spawner does not answer")?;
     let warnings = spawner.warnings().to_vec();
     let spawner = SpawnerHandle::new(
         spawner,
