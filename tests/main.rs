@@ -9,6 +9,7 @@ mod chaos;
 mod deploys;
 mod harness;
 mod journey;
+mod observability;
 mod results;
 mod runtimes;
 mod scheduler;
