@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raas_contract::Invoke;
 use raas_core::manifest::CacheMode;
-use raas_core::{CanonicalEvent, Clock, InvocationId, ResultKey, ServedBy, TimestampUs, UsageEvent, limits};
+use raas_core::{
+    CanonicalEvent, Clock, InstanceId, InvocationId, ResultKey, ServedBy, TimestampUs, UsageEvent, limits,
+};
 use raas_results::{Flights, Joined, MemoryTier, StoredResult};
 use tokio_util::task::TaskTracker;
 
 use crate::detached::RunToEnd;
 use crate::durations::CallDurations;
+use crate::logs::{LogTarget, LogWriter};
 use crate::metering::{Metering, MeteringFull};
 use crate::routing::{FunctionRoute, Principal, VersionRoute};
 use crate::scheduler::{CallError, Scheduler, micros_since};
@@ -149,6 +152,8 @@ pub struct Invoker {
     pub scheduler: Arc<Scheduler>,
     /// Usage events.
     pub metering: Arc<Metering>,
+    /// Functions' log lines.
+    pub logs: LogWriter,
     /// Spans for a collector.
     pub traces: TraceExport,
     /// How long answers took.
@@ -165,6 +170,7 @@ impl Invoker {
         results: MemoryTier,
         scheduler: Arc<Scheduler>,
         metering: Arc<Metering>,
+        logs: LogWriter,
         traces: TraceExport,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -173,6 +179,7 @@ impl Invoker {
             flights: Flights::default(),
             scheduler,
             metering,
+            logs,
             traces,
             durations: CallDurations::default(),
             clock,
@@ -318,6 +325,8 @@ impl Invoker {
         let trace_context = call.trace.to_text();
         let mut times = Times::default();
         let mut cold_start = false;
+        // No instance's, for what failed before there was one.
+        let mut instance = InstanceId::from_bytes([0; 16]);
         let mut outcome =
             Err(CallError::Sandbox { began: false, detail: "every instance was gone before the call".into() });
         // Ends: each round takes a dead instance out of service, or waits for a place up to the deadline.
@@ -329,6 +338,7 @@ impl Invoker {
                     break;
                 }
             };
+            instance = lease.instance().id;
             times.queue_us += lease.queue_us;
             times.cold_us += lease.cold_us;
             cold_start |= lease.cold_start;
@@ -360,6 +370,12 @@ impl Invoker {
             break;
         }
 
+        if let Err(error) = &outcome
+            && !error.is_refusal()
+        {
+            let target = LogTarget { function: call.function.id, version: call.version.number, instance };
+            self.logs.failure(target, call.id, &error.account());
+        }
         let mut stored = false;
         let result = outcome.and_then(|body| {
             if body.len() > limits::BODY_MAX_BYTES {

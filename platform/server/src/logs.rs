@@ -106,6 +106,22 @@ impl LogWriter {
         let _ = tokio::time::timeout(FLUSH_WITHIN, flushing).await;
     }
 
+    /// Notes why a call failed, so that it is found where one looks first.
+    pub fn failure(&self, target: LogTarget, invocation: InvocationId, text: &str) {
+        for line in text.lines() {
+            let line = &line[..line.floor_char_boundary(limits::LOG_LINE_MAX_BYTES)];
+            self.write(LogLine {
+                function: target.function,
+                version: target.version,
+                invocation: Some(invocation),
+                instance: target.instance,
+                stream: "stderr".into(),
+                time: self.clock.now(),
+                line: line.replace('\0', "\u{fffd}"),
+            });
+        }
+    }
+
     fn write(&self, line: LogLine) {
         if self.followers.receiver_count() > 0 {
             let _ = self.followers.send(Arc::new(line.clone()));

@@ -190,8 +190,14 @@ async fn run_with(
         capacity_bytes: u64::from(settings.results.memory_mb) << 20,
         entry_max_bytes: (settings.results.entry_max_kb as usize) << 10,
     });
-    let invoker =
-        Arc::new(Invoker::new(results, Arc::clone(&scheduler), Arc::clone(&metering), traces, Arc::clone(&clock)));
+    let invoker = Arc::new(Invoker::new(
+        results,
+        Arc::clone(&scheduler),
+        Arc::clone(&metering),
+        logs.clone(),
+        traces,
+        Arc::clone(&clock),
+    ));
     let stopping = CancellationToken::new();
     let app = Arc::new(App {
         routing: Routing::new(Arc::clone(&scheduler)),

@@ -207,6 +207,13 @@ pub async fn revoke(
     let tenant = tenant_meant(&app, principal, query.tenant.as_deref()).await?;
     let not_found = || Problem::not_found("key", &id);
     let key = id.parse().map_err(|_| not_found())?;
+    let active = app.store.key_list_active().await?;
+    let is_administrators = |row: &&KeyRow| row.scopes.iter().any(|scope| scope == Scope::Admin.as_str());
+    let mut administrators = active.iter().filter(is_administrators);
+    if administrators.next().is_some_and(|only| only.id == key) && administrators.next().is_none() {
+        let title = "this is the last key that administers the platform: make another with the scope `admin` first";
+        return Err(Problem::caller(StatusCode::CONFLICT, "last-administrator-key", title));
+    }
     app.store.key_revoke(tenant, key, app.clock.now()).await.map_err(|error| match error {
         raas_store::StoreError::NotFound { .. } => not_found(),
         other => other.into(),

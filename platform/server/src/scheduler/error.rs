@@ -64,6 +64,14 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// What happened, for the function's log: with the stack where there is one.
+    pub fn account(&self) -> String {
+        match self {
+            Self::Raised(error) | Self::InitFailed(error) if !error.stack.is_empty() => error.stack.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the platform had no place or no sandbox for the call, and so owes the caller rather than the other way round.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::QueueFull { .. } | Self::NoCapacity { .. } | Self::Stopping | Self::Sandbox { .. })
