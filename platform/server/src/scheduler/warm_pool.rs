@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -101,7 +101,6 @@ pub struct WarmPool {
     closed: std::sync::atomic::AtomicBool,
     wake: Notify,
     last_take: Mutex<Instant>,
-    given_up: AtomicU32,
 }
 
 impl WarmPool {
@@ -113,7 +112,6 @@ impl WarmPool {
             closed: false.into(),
             wake: Notify::new(),
             last_take: Mutex::new(Instant::now()),
-            given_up: AtomicU32::new(0),
         }
     }
 
@@ -152,7 +150,6 @@ impl WarmPool {
         for shelf in &self.shelves {
             let given_up = shelf.lock().waiting.pop_back();
             if given_up.is_some() {
-                self.given_up.fetch_add(1, Ordering::Relaxed);
                 return;
             }
         }
