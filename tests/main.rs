@@ -8,6 +8,7 @@
 mod chaos;
 mod deploys;
 mod harness;
+mod helpers;
 mod journey;
 mod observability;
 mod results;

@@ -54,6 +54,8 @@ fn every_route_of_the_router_is_in_the_document() {
         .filter(|path| path != "/") // the dashboard is no part of the API
         .collect();
     assert!(routed.len() > 10);
+    // A key of state may have slashes, which the document has no way to say.
+    let routed: BTreeSet<_> = routed.iter().map(|path| path.replace("{*", "{")).collect();
     assert_eq!(routed, documented);
     // And no method is taken that the document does not have.
     for (path, methods) in document["paths"].as_object().unwrap() {

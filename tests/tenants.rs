@@ -51,14 +51,19 @@ fn scope_of(route: &Route) -> Option<&'static str> {
         (_, "/v1/functions/{name}/invocations" | "/v1/invocations/{id}") => "invoke",
         ("GET", path) if path.starts_with("/v1/functions") => "functions:read",
         (_, path) if path.starts_with("/v1/functions") => "functions:write",
+        (_, "/v1/helper-instances/{id}/methods/{method}") => "invoke",
+        ("GET", path) if path.starts_with("/v1/helper") => "helpers:read",
+        (_, path) if path.starts_with("/v1/helper") => "helpers:write",
         (method, path) => panic!("{method} {path} is new: say here which scope it needs"),
     };
     Some(scope)
 }
 
-/// A route with things filled in that exist: a function, its alias, an asynchronous invocation, a key.
+/// A route with things filled in that exist: a function, its alias, an asynchronous invocation, a helper instance with state, a
+/// key.
 struct Things {
     function: &'static str,
+    helper: &'static str,
     invocation: String,
     key: String,
 }
@@ -72,14 +77,36 @@ impl Things {
         ));
         let location = client.invoke_async("theirs", &json!({}));
         client.finished(&location);
+        client.publish(&keeper());
+        client.create_helper("keeper", "theirs-too", &json!({}));
+        client.put("/v1/helper-instances/theirs-too/state/secret", &json!("private")).expect(204);
         let (key, _) = client.key(&["invoke"]);
-        Self { function: "theirs", invocation: location.rsplit('/').next().unwrap().to_owned(), key }
+        Self {
+            function: "theirs",
+            helper: "theirs-too",
+            invocation: location.rsplit('/').next().unwrap().to_owned(),
+            key,
+        }
     }
 
     fn fill(&self, route: &Route) -> String {
-        let id = if route.path.contains("invocations") { &self.invocation } else { &self.key };
-        route.path.replace("{name}", self.function).replace("{alias}", "live").replace("{id}", id)
+        let id = match &route.path {
+            path if path.contains("invocations") => &self.invocation,
+            path if path.contains("helper-instances") => self.helper,
+            _ => &self.key,
+        };
+        let path = route.path.replace("{name}", self.function).replace("{alias}", "live").replace("{id}", id);
+        path.replace("{method}", "kept").replace("{key}", "secret")
     }
+}
+
+/// A helper that answers what it keeps.
+fn keeper() -> Function {
+    Function::helper(
+        "keeper",
+        "[train]\n",
+        "from raas import Helper, method\n\nclass Keeper(Helper):\n    @method\n    def kept(self):\n        return self.state.get('secret')\n\n    def train(self):\n        pass\n",
+    )
 }
 
 fn body_of(route: &Route) -> Vec<u8> {
@@ -88,6 +115,9 @@ fn body_of(route: &Route) -> Vec<u8> {
         ("POST", "/v1/keys") => json!({"scopes": ["invoke"]}).to_string().into_bytes(),
         ("POST", "/v1/tenants") => json!({"name": "walked"}).to_string().into_bytes(),
         ("POST", "/v1/functions") => Function::python("mine", "", "def handler(e, c):\n    return 1\n").archive(),
+        ("POST", "/v1/helpers") => keeper().archive(),
+        ("POST", "/v1/helper-instances") => json!({"helper": "none/keeper", "name": "mine"}).to_string().into_bytes(),
+        ("PATCH", _) => json!({"state": "stopped"}).to_string().into_bytes(),
         _ => b"{}".to_vec(),
     }
 }
@@ -120,13 +150,18 @@ fn every_route_wants_a_key_unless_it_is_public() {
     );
     assert!(crate::harness::closed_by_peer(raw).starts_with("HTTP/1.1 401 "));
     assert_eq!(client.value("theirs", &json!({})), "private", "nothing of it had an effect");
+    assert_eq!(
+        client.method("theirs-too", "kept", &json!({})).expect(200).json(),
+        "private",
+        "nothing of it had an effect"
+    );
 }
 
 #[test]
 fn every_route_wants_its_scope() {
     let client = tenant("walk-scopes");
     let things = Things::of(&client);
-    let all = ["invoke", "functions:read", "functions:write", "usage:read", "keys"];
+    let all = ["invoke", "functions:read", "functions:write", "helpers:read", "helpers:write", "usage:read", "keys"];
     for route in routes(&client) {
         let Some(scope) = scope_of(&route) else { continue };
         let others: Vec<_> = all.into_iter().filter(|other| *other != scope).collect();
@@ -140,6 +175,11 @@ fn every_route_wants_its_scope() {
         );
     }
     assert_eq!(client.value("theirs", &json!({})), "private", "nothing of it had an effect");
+    assert_eq!(
+        client.method("theirs-too", "kept", &json!({})).expect(200).json(),
+        "private",
+        "nothing of it had an effect"
+    );
 }
 
 #[test]
@@ -171,6 +211,11 @@ fn anothers_things_are_not_there() {
     stranger.post("/v1/keys", &json!({"tenant": owner.tenant, "scopes": ["invoke"]})).expect(404);
     stranger.delete(&format!("/v1/keys/{}?tenant={}", things.key, owner.tenant)).expect(404);
     assert_eq!(owner.value("theirs", &json!({})), "private", "and it is all still there");
+    assert_eq!(
+        owner.method("theirs-too", "kept", &json!({})).expect(200).json(),
+        "private",
+        "and it is all still there"
+    );
     assert_eq!(owner.list("/v1/keys").len(), 2);
     assert!(stranger.usage().is_empty());
 }

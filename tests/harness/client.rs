@@ -1,5 +1,6 @@
 //! One tenant's view of a platform, over HTTP.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
@@ -112,6 +113,38 @@ impl Client {
         reply["version"].as_u64().unwrap() as u32
     }
 
+    /// Publishes a helper version, which must work.
+    #[track_caller]
+    pub fn publish(&self, helper: &Function) -> Value {
+        self.request("POST", "/v1/helpers", &[], &helper.archive()).expect(201).json()
+    }
+
+    /// Makes an instance of a helper of this tenant, which must work.
+    #[track_caller]
+    pub fn create_helper(&self, helper: &str, name: &str, config: &Value) -> Value {
+        let body = json!({"helper": format!("{}/{helper}", self.tenant), "name": name, "config": config});
+        self.post("/v1/helper-instances", &body).expect(201).json()
+    }
+
+    /// What the platform says about a helper instance.
+    #[track_caller]
+    pub fn show_helper(&self, instance: &str) -> Value {
+        self.get(&format!("/v1/helper-instances/{instance}")).expect(200).json()
+    }
+
+    /// Changes a helper instance.
+    #[track_caller]
+    pub fn change_helper(&self, instance: &str, change: &Value) -> Reply {
+        let path = format!("/v1/helper-instances/{instance}");
+        self.request("PATCH", &path, &[("content-type", "application/json")], change.to_string().as_bytes())
+    }
+
+    /// Calls a method of a helper instance.
+    #[track_caller]
+    pub fn method(&self, instance: &str, method: &str, arguments: &Value) -> Reply {
+        self.post(&format!("/v1/helper-instances/{instance}/methods/{method}"), arguments)
+    }
+
     /// Calls a function.
     #[track_caller]
     pub fn invoke(&self, function: &str, event: &Value) -> Reply {
@@ -177,9 +210,19 @@ impl Client {
 
     /// Usage items of one function, counted by what served them.
     #[track_caller]
-    pub fn served(&self, function: &str) -> std::collections::BTreeMap<String, usize> {
-        let mut served = std::collections::BTreeMap::new();
-        for item in self.list(&format!("/v1/usage?limit=100&function={function}")) {
+    pub fn served(&self, function: &str) -> BTreeMap<String, usize> {
+        self.served_of(&format!("function={function}"))
+    }
+
+    /// The same of one helper instance.
+    #[track_caller]
+    pub fn helper_served(&self, instance: &str) -> BTreeMap<String, usize> {
+        self.served_of(&format!("helper={instance}"))
+    }
+
+    fn served_of(&self, callee: &str) -> BTreeMap<String, usize> {
+        let mut served = BTreeMap::new();
+        for item in self.list(&format!("/v1/usage?limit=100&{callee}")) {
             *served.entry(item["served_by"].as_str().unwrap().to_owned()).or_default() += 1;
         }
         served

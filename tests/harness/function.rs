@@ -1,8 +1,8 @@
-//! Function folders from source text.
+//! Function and helper folders from source text.
 
 use std::path::{Path, PathBuf};
 
-/// A folder that is a function, made of text or found on the disk.
+/// A folder that is a function or a helper, made of text or found on the disk.
 pub struct Function {
     folder: Folder,
 }
@@ -21,6 +21,30 @@ impl Function {
     /// A Node function `main.handler`.
     pub fn node(name: &str, manifest: &str, source: &str) -> Self {
         Self::of(name, "node", "main.js", manifest, source)
+    }
+
+    /// A Python helper whose class is its name with a capital, in `main.py`. `manifest` is added as for functions.
+    pub fn helper(name: &str, manifest: &str, source: &str) -> Self {
+        Self::helper_version(name, "1.0.0", manifest, source)
+    }
+
+    /// The same with a version.
+    pub fn helper_version(name: &str, version: &str, manifest: &str, source: &str) -> Self {
+        Self::helper_of(name, version, "python3", "main.py", manifest, source)
+    }
+
+    /// A Node helper whose class is its name with a capital, exported by `main.js`.
+    pub fn node_helper(name: &str, manifest: &str, source: &str) -> Self {
+        Self::helper_of(name, "1.0.0", "node", "main.js", manifest, source)
+    }
+
+    fn helper_of(name: &str, version: &str, runtime: &str, file: &str, manifest: &str, source: &str) -> Self {
+        let class: String = name.chars().take(1).flat_map(char::to_uppercase).chain(name.chars().skip(1)).collect();
+        let manifest = format!(
+            "name = \"{name}\"\nversion = \"{version}\"\nsummary = \"for a test\"\nruntime = \"{runtime}\"\n\
+             entry = \"main:{class}\"\n{manifest}"
+        );
+        Self::empty().file("helper.toml", &manifest).file(file, source)
     }
 
     fn of(name: &str, runtime: &str, file: &str, manifest: &str, source: &str) -> Self {

@@ -12,7 +12,7 @@ mod wait;
 pub use client::{Client, Reply};
 pub use function::Function;
 pub use http::{closed_by_peer, invocation, last_answer, send, send_and_leave};
-pub use platform::{Options, Platform, binary, mode};
+pub use platform::{DataFolder, Options, Platform, binary, mode};
 pub use processes::{kill, marked, sandbox_processes, spawner_of};
 pub use shared::shared;
 pub use wait::{in_parallel, wait_for};

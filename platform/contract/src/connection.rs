@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::call::{Answer, CALLS_IN_FLIGHT_MAX, CallSink, HelperInit, ParentCall, RuntimeCall};
 use crate::frame::{Frame, FrameError, Kind, encode};
 
 /// How much the driver reads at once, in bytes.
@@ -51,6 +52,25 @@ pub struct InitRequest {
     pub concurrency: u32,
     /// The function's environment.
     pub env: std::collections::BTreeMap<String, String>,
+    /// The names by which the code may call helpers.
+    pub helpers: Vec<String>,
+    /// What makes the code a helper, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub helper: Option<HelperInit>,
+}
+
+/// What a runtime says when its code is loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Loaded {
+    /// The methods of a helper's class.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// The names of its methods' parameters in their order, where the language has them.
+    #[serde(default)]
+    pub parameters: std::collections::BTreeMap<String, Vec<String>>,
+    /// The hooks it has.
+    #[serde(default)]
+    pub hooks: Vec<String>,
 }
 
 /// One request to the code.
@@ -64,6 +84,8 @@ pub struct Invoke<'a> {
     pub trace_context: &'a str,
     /// The event, JSON text.
     pub event: &'a [u8],
+    /// How many calls of helpers it is inside of.
+    pub depth: u8,
 }
 
 /// An error that the user's code raised.
@@ -78,6 +100,9 @@ pub struct FunctionError {
     /// The function's own stack, as text.
     #[serde(default)]
     pub stack: String,
+    /// `unknown-method` or `wrong-arguments`, where a helper says that its caller is at fault.
+    #[serde(default, skip_serializing)]
+    pub code: Option<String>,
 }
 
 impl FunctionError {
@@ -151,6 +176,9 @@ type Reply = Result<Bytes, ContractError>;
 
 struct Pending {
     invocation_id: [u8; 16],
+    deadline_unix_ms: u64,
+    depth: u8,
+    trace_context: Box<str>,
     chunks: BytesMut,
     reply: oneshot::Sender<Reply>,
 }
@@ -165,6 +193,8 @@ struct State {
     /// Kept apart from the stage, which the connection's end overwrites before anybody may have looked.
     init_failure: Option<FunctionError>,
     last_invocation: Option<[u8; 16]>,
+    /// CALLs of the runtime that have had no ANSWER.
+    calls: usize,
 }
 
 /// Where the runtime's start-up has come to.
@@ -200,10 +230,13 @@ struct Shared {
     wake: Notify,
     stage: watch::Sender<Stage>,
     logs: Arc<dyn LogSink>,
+    /// Who answers the runtime's own calls, once its code belongs to somebody.
+    calls: OnceLock<Arc<dyn CallSink>>,
+    loaded: OnceLock<Loaded>,
 }
 
 /// A look at a connection that does not keep it open.
-pub struct WeakConnection(std::sync::Weak<Shared>);
+pub struct WeakConnection(Weak<Shared>);
 
 impl WeakConnection {
     /// See [`Connection::current_invocation`]; `None` also once the connection is gone.
@@ -239,6 +272,8 @@ impl Connection {
             wake: Notify::new(),
             stage: watch::Sender::new(Stage::Starting),
             logs,
+            calls: OnceLock::new(),
+            loaded: OnceLock::new(),
         });
         tokio::spawn(drive(Arc::clone(&shared), reader));
         Self { _last: Arc::new(CloseOnDrop(Arc::clone(&shared))), shared }
@@ -250,6 +285,16 @@ impl Connection {
     /// [`ContractError::Ended`] when the runtime goes first. Cancel-safe; the caller sets the deadline.
     pub async fn booted(&self) -> Result<(), ContractError> {
         self.reach(|stage| matches!(stage, Stage::Booted | Stage::Ready)).await
+    }
+
+    /// Has `sink` answer what the code asks of the platform. Once, before [`Connection::init`].
+    pub fn serve_calls(&self, sink: Arc<dyn CallSink>) {
+        let _ = self.shared.calls.set(sink);
+    }
+
+    /// What the runtime said of the loaded code; nothing before it is.
+    pub fn loaded(&self) -> Loaded {
+        self.shared.loaded.get().cloned().unwrap_or_default()
     }
 
     /// Has the runtime load the user's code, and waits until its handler can be called.
@@ -300,9 +345,15 @@ impl Connection {
             request_id = state.next_request_id;
             state.next_request_id += 1;
             state.last_invocation = Some(*invoke.invocation_id);
-            state
-                .pending
-                .insert(request_id, Pending { invocation_id: *invoke.invocation_id, chunks: BytesMut::new(), reply });
+            let pending = Pending {
+                invocation_id: *invoke.invocation_id,
+                deadline_unix_ms: invoke.deadline_unix_ms,
+                depth: invoke.depth,
+                trace_context: invoke.trace_context.into(),
+                chunks: BytesMut::new(),
+                reply,
+            };
+            state.pending.insert(request_id, pending);
         }
         let written = self.shared.write(
             Kind::Invoke,
@@ -459,10 +510,15 @@ impl Shared {
         self.stage.send_replace(Stage::Ended(end));
     }
 
-    fn receive(&self, frame: Frame) -> Result<(), ConnectionEnd> {
+    fn receive(self: &Arc<Self>, frame: Frame) -> Result<(), ConnectionEnd> {
         match frame.kind {
             Kind::Booted => self.advance(Stage::Booted, |stage| *stage == Stage::Starting),
-            Kind::Ready => self.advance(Stage::Ready, |stage| *stage == Stage::Booted),
+            Kind::Ready => {
+                let loaded = serde_json::from_slice(&frame.payload)
+                    .map_err(|_| ConnectionEnd::Broken("a ready frame that is not the contract's JSON".into()))?;
+                let _ = self.loaded.set(loaded);
+                self.advance(Stage::Ready, |stage| *stage == Stage::Booted)
+            }
             Kind::InitFailed => {
                 let (error, _) = FunctionError::parse(&frame.payload)?;
                 self.state.lock().init_failure = Some(error.clone());
@@ -503,10 +559,43 @@ impl Shared {
             }
             Kind::Log => self.receive_log(&frame),
             Kind::Pong => Ok(()),
-            Kind::Init | Kind::Invoke | Kind::Cancel | Kind::Stop | Kind::Ping => {
+            Kind::Call => self.receive_call(frame),
+            Kind::Init | Kind::Invoke | Kind::Cancel | Kind::Stop | Kind::Ping | Kind::Answer => {
                 Err(ConnectionEnd::Broken(format!("a {:?} frame from the runtime", frame.kind)))
             }
         }
+    }
+
+    fn receive_call(self: &Arc<Self>, frame: Frame) -> Result<(), ConnectionEnd> {
+        let Some(sink) = self.calls.get() else {
+            return Err(ConnectionEnd::Broken("a call before there is anybody to answer it".into()));
+        };
+        let (parent_request, mut call) = RuntimeCall::parse(frame.payload)?;
+        {
+            let mut state = self.state.lock();
+            if state.calls >= CALLS_IN_FLIGHT_MAX {
+                return Err(ConnectionEnd::Broken(format!("more than {CALLS_IN_FLIGHT_MAX} calls at once")));
+            }
+            state.calls += 1;
+            call.parent = state.pending.get(&parent_request).map(|pending| ParentCall {
+                invocation_id: pending.invocation_id,
+                deadline_unix_ms: pending.deadline_unix_ms,
+                depth: pending.depth,
+                trace_context: pending.trace_context.clone(),
+            });
+        }
+        sink.call(call, PendingAnswer { shared: Arc::downgrade(self), call_id: frame.request_id, answered: false });
+        Ok(())
+    }
+
+    fn answer(&self, call_id: u64, answer: &Answer) {
+        self.state.lock().calls -= 1;
+        let (status, body): (u8, &[u8]) = match answer {
+            Ok(body) => (0, body),
+            Err(refusal) => (1, refusal),
+        };
+        // Neither can fail for a reason the runtime does not learn of otherwise: results have their own, lower limit.
+        let _ = self.send(Kind::Answer, call_id, &[&[status], body]);
     }
 
     fn receive_log(&self, frame: &Frame) -> Result<(), ConnectionEnd> {
@@ -534,6 +623,36 @@ impl Shared {
             allowed
         });
         if advanced { Ok(()) } else { Err(ConnectionEnd::Broken("a start-up frame out of turn".into())) }
+    }
+}
+
+/// The duty to answer one call of the runtime. Dropping it unanswered answers that the platform gave up.
+pub struct PendingAnswer {
+    shared: Weak<Shared>,
+    call_id: u64,
+    answered: bool,
+}
+
+impl PendingAnswer {
+    /// Sends the answer. A runtime that is gone needs none.
+    pub fn send(mut self, answer: &Answer) {
+        self.answered = true;
+        if let Some(shared) = self.shared.upgrade() {
+            shared.answer(self.call_id, answer);
+        }
+    }
+}
+
+impl Drop for PendingAnswer {
+    fn drop(&mut self) {
+        if !self.answered
+            && let Some(shared) = self.shared.upgrade()
+        {
+            let refusal = Bytes::from_static(
+                br#"{"type":"Abandoned","message":"the platform gave the call up","code":"abandoned","origin":"platform","retryable":false}"#,
+            );
+            shared.answer(self.call_id, &Err(refusal));
+        }
     }
 }
 
@@ -565,7 +684,7 @@ async fn drive(shared: Arc<Shared>, mut reader: OwnedReadHalf) {
 }
 
 /// Handles all that has arrived whole.
-fn handle_frames(shared: &Shared, buffer: &mut BytesMut) -> Result<(), ConnectionEnd> {
+fn handle_frames(shared: &Arc<Shared>, buffer: &mut BytesMut) -> Result<(), ConnectionEnd> {
     while let Some(frame) = Frame::decode(buffer).map_err(|error| ConnectionEnd::Broken(error.to_string()))? {
         shared.receive(frame)?;
     }

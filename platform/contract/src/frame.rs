@@ -18,6 +18,7 @@ pub enum Kind {
     Cancel = 0x03,
     Stop = 0x04,
     Ping = 0x05,
+    Answer = 0x06,
     Booted = 0x81,
     Ready = 0x82,
     InitFailed = 0x83,
@@ -26,6 +27,7 @@ pub enum Kind {
     Log = 0x86,
     Pong = 0x87,
     Chunk = 0x88,
+    Call = 0x89,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             0x03 => Self::Cancel,
             0x04 => Self::Stop,
             0x05 => Self::Ping,
+            0x06 => Self::Answer,
             0x81 => Self::Booted,
             0x82 => Self::Ready,
             0x83 => Self::InitFailed,
@@ -44,6 +47,7 @@ impl Kind {
             0x86 => Self::Log,
             0x87 => Self::Pong,
             0x88 => Self::Chunk,
+            0x89 => Self::Call,
             _ => return None,
         })
     }

@@ -4,11 +4,13 @@
 //! HTTP, sandboxes, caching or scheduling: it is handed a connected stream and speaks frames over it, so that the same code
 //! serves a sandbox on this machine and an agent in a pod.
 
+mod call;
 mod connection;
 mod frame;
 
+pub use call::{Answer, CallSink, HelperInit, MethodInit, Operation, ParentCall, RuntimeCall};
 pub use connection::{
-    Call, Connection, ConnectionEnd, ContractError, FunctionError, InitRequest, Invoke, LogSink, LogStream,
-    WeakConnection,
+    Call, Connection, ConnectionEnd, ContractError, FunctionError, InitRequest, Invoke, Loaded, LogSink, LogStream,
+    PendingAnswer, WeakConnection,
 };
 pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Kind};

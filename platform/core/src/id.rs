@@ -119,6 +119,16 @@ typed_id!(
     "a function id"
 );
 typed_id!(
+    /// A published helper, across all its versions.
+    HelperId,
+    "a helper id"
+);
+typed_id!(
+    /// A configured instance of a helper.
+    HelperInstanceId,
+    "a helper instance id"
+);
+typed_id!(
     /// One invocation, from request to answer.
     InvocationId,
     "an invocation id"

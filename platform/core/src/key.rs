@@ -68,6 +68,39 @@ impl KeyPrefix {
         Self { hasher }
     }
 
+    /// The constant parts of a helper's method: what its results depend on beside the arguments.
+    #[must_use]
+    pub fn of_helper_method(
+        scope: SharingScope,
+        version: &VersionDigest,
+        config_digest: &[u8; 32],
+        data_version: u64,
+        method: &str,
+    ) -> Self {
+        let mut prefix = Self::new(scope, version, data_version, &HelperVersions::new(), "");
+        update_with_length(&mut prefix.hasher, b"helper method");
+        update_with_length(&mut prefix.hasher, config_digest);
+        update_with_length(&mut prefix.hasher, method.as_bytes());
+        prefix
+    }
+
+    /// The same as [`KeyPrefix::key`] for code whose results depend on data that changes: equal versions of the data are part
+    /// of an equal key. Without any it is the same key.
+    #[must_use]
+    pub fn key_with_data_versions(&self, canonical_arguments: &[u8], data_versions: &[u64]) -> ResultKey {
+        if data_versions.is_empty() {
+            return self.key(canonical_arguments);
+        }
+        let mut hasher = self.hasher.clone();
+        update_with_length(&mut hasher, b"data versions");
+        hasher.update(&(data_versions.len() as u64).to_le_bytes());
+        for version in data_versions {
+            hasher.update(&version.to_le_bytes());
+        }
+        update_with_length(&mut hasher, canonical_arguments);
+        ResultKey(*hasher.finalize().as_bytes())
+    }
+
     /// The key of a call whose whole event counts.
     #[must_use]
     pub fn whole(&self, event: &CanonicalEvent) -> ResultKey {

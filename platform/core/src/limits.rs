@@ -105,3 +105,42 @@ pub const PAGE_MAX_ROWS: u32 = 100;
 pub const LOG_LINE_MAX_BYTES: usize = 64 * 1024;
 /// How long log lines are kept: 7 days.
 pub const LOG_KEPT_S: u64 = 7 * 86_400;
+
+/// Longest key of a helper's state.
+pub const STATE_KEY_MAX_BYTES: usize = 512;
+/// Largest value of a helper's state: 1 MiB.
+pub const STATE_VALUE_MAX_BYTES: usize = 1024 * 1024;
+/// Largest commit of a helper's state: 4 MiB.
+pub const STATE_COMMIT_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Most writes of one commit of a helper's state.
+pub const STATE_COMMIT_MAX_WRITES: usize = 1_000;
+/// Most keys of one list of a helper's state.
+pub const STATE_LIST_MAX_KEYS: u32 = 1_000;
+/// Quota of a helper instance's state where the manifest names none.
+pub const STATE_DEFAULT_MB: u32 = 64;
+/// Largest quota of a helper instance's state: 10 GiB.
+pub const STATE_MAX_MB: u32 = 10 * 1024;
+/// Deepest nesting of helpers that call helpers.
+pub const HELPER_CALL_DEPTH_MAX: u32 = 8;
+/// How long a helper may take to start where the manifest says nothing.
+pub const HELPER_START_DEFAULT_S: u32 = 60;
+/// How long an idle replica is kept where the manifest says nothing.
+pub const HELPER_IDLE_DEFAULT_S: u32 = 300;
+/// Most methods a helper's manifest may name.
+pub const HELPER_METHODS_MAX: usize = 200;
+/// Longest summary of a helper.
+pub const HELPER_SUMMARY_MAX_CHARS: usize = 200;
+/// Longest run of `train()`: one hour.
+pub const TRAIN_TIMEOUT_MAX_S: u32 = 3_600;
+/// Run of `train()` where the manifest names no timeout.
+pub const TRAIN_TIMEOUT_DEFAULT_S: u32 = 300;
+/// Longest interval between two runs of `train()`: 31 days.
+pub const TRAIN_EVERY_MAX_S: u32 = 31 * 86_400;
+/// Most candidates of one look ahead.
+pub const CANDIDATES_MAX: u32 = 10_000;
+/// Candidates of one look ahead where the manifest says nothing.
+pub const CANDIDATES_DEFAULT: u32 = 1_000;
+/// Most devices of a helper.
+pub const DEVICES_MAX: u32 = 16;
+/// Most plans of a helper.
+pub const PLANS_MAX: usize = 20;

@@ -8,10 +8,15 @@
 use crate::pointer::JsonPointer;
 use std::collections::BTreeMap;
 
+mod helper;
+mod helper_read;
 mod name;
 mod read;
 mod sections;
 
+pub use helper::{
+    HelperManifest, HelperMethod, HelperMode, HelperPlan, HelperPrecompute, HelperScaling, HelperState, HelperTrain,
+};
 pub use name::{FunctionName, FunctionNameError};
 pub use sections::{Cache, CacheMode, CacheScope, Network, Precompute, Runtime, Scaling};
 
@@ -71,9 +76,6 @@ impl FunctionManifest {
         let mut list = Vec::new();
         if let Runtime::Provided | Runtime::Http | Runtime::Image = self.runtime {
             list.push(format!("runtime = \"{}\" is not available yet; use \"python3\" or \"node\"", self.runtime));
-        }
-        if !self.helpers.is_empty() {
-            list.push("[helpers] is not available yet; leave it out".to_owned());
         }
         list
     }

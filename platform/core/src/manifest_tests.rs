@@ -59,7 +59,7 @@ fn reads_the_documented_example() {
     assert_eq!(manifest.precompute, Precompute { enabled: true, cpu_share_millis: 100 });
     assert_eq!(manifest.env["LOG_LEVEL"], "info");
     assert_eq!(manifest.helpers["geo"], "my-geo");
-    assert_eq!(manifest.unsupported().len(), 1, "helpers: {:?}", manifest.unsupported());
+    assert_eq!(manifest.unsupported(), [""; 0]);
     assert_eq!(manifest.without_effect().len(), 1, "precompute: {:?}", manifest.without_effect());
 }
 

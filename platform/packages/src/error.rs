@@ -39,7 +39,9 @@ pub enum PackageError {
         limit: usize,
     },
     /// There is no manifest where it belongs.
-    #[error("the package has no raas.toml at its top (one folder around everything is accepted)")]
+    #[error(
+        "the package has no raas.toml (of a function) or helper.toml (of a helper) at its top (one folder around everything is accepted)"
+    )]
     NoManifest,
     /// A file that names dependencies is not acceptable.
     #[error("{file}: {problem}")]

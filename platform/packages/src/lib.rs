@@ -21,5 +21,11 @@ pub use pack::{PackError, Packed, pack_folder};
 pub use store::{Package, PackageStore};
 pub use unpack::{UnpackLimits, Unpacked, unpack_bytes};
 
-/// The name of the manifest, which every package has at its top.
+/// The name of a function's manifest.
 pub const MANIFEST: &str = "raas.toml";
+
+/// The name of a helper's manifest.
+pub const HELPER_MANIFEST: &str = "helper.toml";
+
+/// Every package has one of these at its top.
+pub(crate) const MANIFESTS: [&str; 2] = [MANIFEST, HELPER_MANIFEST];

@@ -5,7 +5,7 @@
 //! `.gitignore`, where a line `!node_modules/` takes something back in. The limits and rules of the platform are
 //! checked here first, so that a mistake shows before an upload.
 
-use crate::MANIFEST;
+use crate::MANIFESTS;
 use crate::error::PackageError;
 use crate::tree::{Node, Tree, path_of};
 use flate2::{Compression, GzBuilder};
@@ -38,7 +38,7 @@ pub struct Packed {
 #[non_exhaustive]
 pub enum PackError {
     /// There is no manifest in the folder.
-    #[error("{} has no raas.toml; a function is a folder with one", .folder.display())]
+    #[error("{} has no raas.toml, which makes a folder a function, nor a helper.toml, which makes it a helper", .folder.display())]
     NoManifest {
         /// The folder.
         folder: PathBuf,
@@ -74,12 +74,12 @@ pub enum PackError {
 /// # Errors
 /// There is no manifest, something cannot be read, or the platform would refuse the package.
 pub fn pack_folder(folder: &Path) -> Result<Packed, PackError> {
-    if !folder.join(MANIFEST).is_file() {
+    if !MANIFESTS.iter().any(|manifest| folder.join(manifest).is_file()) {
         return Err(PackError::NoManifest { folder: folder.to_owned() });
     }
     let mut packer = Packer { ignored: ignored(folder)?, tree: Tree::new(PACKAGE_ENTRIES_MAX), size_bytes: 0, folder };
     packer.collect(folder)?;
-    if !matches!(packer.tree.get(MANIFEST), Some(Node::File { .. })) {
+    if !MANIFESTS.iter().any(|manifest| matches!(packer.tree.get(manifest), Some(Node::File { .. }))) {
         return Err(PackError::NoManifest { folder: folder.to_owned() });
     }
     packer.tree.check()?;

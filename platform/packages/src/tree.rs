@@ -3,7 +3,7 @@
 //! The tree decides whether an entry may exist before anything is written for it, and whether links stay inside, by
 //! walking the picture rather than the file system; unpacking and packing share it.
 
-use crate::MANIFEST;
+use crate::MANIFESTS;
 use crate::error::{EntryProblem, PackageError};
 use raas_core::limits::{PACKAGE_DEPTH_MAX, PACKAGE_NAME_MAX_BYTES};
 use std::collections::BTreeMap;
@@ -115,14 +115,17 @@ impl Tree {
 
     /// Takes off the one folder that holds everything, where there is one and the manifest is in it; answers its name.
     pub(crate) fn strip_wrapper(&mut self) -> Result<Option<String>, PackageError> {
-        let is_manifest = |node: Option<&Node>| matches!(node, Some(Node::File { .. }));
-        if is_manifest(self.get(MANIFEST)) {
+        let has_manifest = |folder: &str| {
+            let mut paths = MANIFESTS.iter().map(|manifest| format!("{folder}{manifest}"));
+            paths.any(|path| matches!(self.get(&path), Some(Node::File { .. })))
+        };
+        if has_manifest("") {
             return Ok(None);
         }
         let wrapper = self.nodes.keys().next().cloned().unwrap_or_default();
         let inside = format!("{wrapper}/");
         let alone = self.nodes.keys().all(|path| *path == wrapper || path.starts_with(&inside));
-        if wrapper.contains('/') || !alone || !is_manifest(self.get(&format!("{inside}{MANIFEST}"))) {
+        if wrapper.contains('/') || !alone || !has_manifest(&inside) {
             return Err(PackageError::NoManifest);
         }
         let nodes = std::mem::take(&mut self.nodes);

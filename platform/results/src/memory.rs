@@ -23,6 +23,8 @@ pub struct StoredResult {
     pub version: u32,
     /// What computing it took, microseconds.
     pub compute_us: u64,
+    /// Whether it was computed before anybody asked.
+    pub precomputed: bool,
     /// When it was computed.
     pub stored_at: TimestampUs,
     /// From when on it must not be handed out.

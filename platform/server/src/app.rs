@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId};
+use raas_helpers::StateWriter;
 use raas_store::{AliasRow, FunctionRow, Store, StoreError, VersionRow};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::deploy::Deployer;
+use crate::helpers::HelperManager;
 use crate::invoke::{Admission, Invoker};
 use crate::logs::LogWriter;
 use crate::routing::{AliasRoute, FunctionDefinition, FunctionRoute, Routing, Scope, Scopes, VersionDefinition};
@@ -34,6 +36,10 @@ pub struct App {
     pub store: Arc<Store>,
     /// Makes versions of uploads.
     pub deployer: Deployer,
+    /// Makes and changes helper instances.
+    pub helpers: HelperManager,
+    /// Makes helpers' state durable.
+    pub state_writer: StateWriter,
     /// Functions' log lines.
     pub logs: LogWriter,
     /// What calls cost.
@@ -81,13 +87,19 @@ impl App {
     }
 
     /// Removes the files of versions that no function has any more. Only at start, when nothing is being deployed.
-    pub fn remove_unreferenced(&self) {
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn remove_unreferenced(&self) -> Result<(), StoreError> {
+        let mut referenced: HashSet<_> =
+            self.store.helper_images().await?.iter().map(|image| self.deployer.image_folder(image)).collect();
         let snapshot = self.routing.load();
         let versions = snapshot.functions().flat_map(|function| function.versions.values());
-        let referenced: HashSet<_> = versions.map(|version| version.pool.spec().code_dir.clone()).collect();
+        referenced.extend(versions.map(|version| version.pool.spec().code_dir.clone()));
         if let Err(error) = self.deployer.remove_all_but(&referenced) {
             tracing::warn!(error = %error, "files of deleted functions could not be removed");
         }
+        Ok(())
     }
 
     /// Brings the snapshot's keys up to the database: at once after a key was made or revoked.

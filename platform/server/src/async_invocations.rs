@@ -267,19 +267,22 @@ async fn run_one(app: &Arc<App>, claimed: ClaimedInvocation) -> Ended {
     };
     // The key that asked may be gone by now, and the tenant's count of calls in progress is had by a key only. So these calls
     // are counted with the platform's; the tenant's share of the workers bounds how many of its own there are.
-    let principal = Arc::new(Principal {
+    let principal = Principal {
         key: raas_core::KeyId::from_bytes([0; 16]),
         tenant: invocation.tenant,
         scopes: Scopes::of(&[Scope::Invoke]),
         in_flight: Arc::default(),
-    });
+    };
     let admitted = match admit(app, &principal).await {
         Ok(admitted) => admitted,
         Err(problem) => return Ended::Refused(problem),
     };
     let call = Call {
         id: invocation.id,
-        principal,
+        tenant: invocation.tenant,
+        helper_epochs: app.routing.load().helper_epochs(&invocation.tenant, &version.manifest.helpers),
+        depth: 0,
+        speculative: false,
         function,
         version,
         event,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use raas_contract::Invoke;
 use raas_core::manifest::CacheMode;
 use raas_core::{
-    CanonicalEvent, Clock, InstanceId, InvocationId, ResultKey, ServedBy, TimestampUs, UsageEvent, limits,
+    CanonicalEvent, Clock, InstanceId, InvocationId, ResultKey, ServedBy, TenantId, TimestampUs, UsageEvent, limits,
 };
 use raas_results::{Flights, Joined, MemoryTier, StoredResult};
 use tokio_util::task::TaskTracker;
@@ -26,6 +26,9 @@ use crate::trace::{CallSpan, TraceContext, TraceExport};
 
 /// How long a call may wait for an instance at least; a function with a longer timeout has its callers wait that long.
 const QUEUE_WAIT_AT_LEAST: Duration = Duration::from_secs(30);
+
+/// How often a call that is declared idempotent is done again when its instance dies under it.
+const REPEATS_MAX: u32 = 2;
 
 /// What a caller says about cached results (`Cache-Control` of the request).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,8 +47,8 @@ pub struct CallerPolicy {
 pub struct Call {
     /// Its id.
     pub id: InvocationId,
-    /// Who calls.
-    pub principal: Arc<Principal>,
+    /// Who calls, and pays.
+    pub tenant: TenantId,
     /// What is called.
     pub function: Arc<FunctionRoute>,
     /// Which version of it.
@@ -64,6 +67,12 @@ pub struct Call {
     pub arrived: Instant,
     /// Its place among the calls in progress.
     pub admitted: Admitted,
+    /// How many calls of helpers it is inside of.
+    pub depth: u8,
+    /// The epochs of the helper instances that the function is bound to: part of its result's key.
+    pub helper_epochs: Vec<u64>,
+    /// Whether nobody has asked: it is computed so that its result is there when somebody does, and is nobody's usage.
+    pub speculative: bool,
 }
 
 /// How a call relates to the result store, for `Cache-Status`.
@@ -200,7 +209,7 @@ impl Invoker {
         let Some(canonical) = canonical.filter(|_| cacheable) else {
             return self.compute(call, None, CacheOutcome::Bypass).await;
         };
-        let key = call.version.key_prefix.of(&canonical, call.version.key_pointers.as_deref());
+        let key = call.version.result_key(&canonical, &call.helper_epochs);
         drop(canonical);
         if call.policy.no_cache {
             return self.compute(call, Some(key), CacheOutcome::Requested).await;
@@ -269,7 +278,7 @@ impl Invoker {
         let times = Times { total_us: micros_since(call.arrived), ..Times::default() };
         let answer = Answer {
             result: Ok(result.body.clone()),
-            served_by: ServedBy::Hit,
+            served_by: if result.precomputed { ServedBy::Precomputed } else { ServedBy::Hit },
             compute_us: result.compute_us,
             cache,
             cold_start: false,
@@ -325,6 +334,7 @@ impl Invoker {
         let trace_context = call.trace.to_text();
         let mut times = Times::default();
         let mut cold_start = false;
+        let mut repeats = 0;
         // No instance's, for what failed before there was one.
         let mut instance = InstanceId::from_bytes([0; 16]);
         let mut outcome =
@@ -345,12 +355,16 @@ impl Invoker {
             let deadline_unix_ms = self.clock.now().as_millis() + i64::from(manifest.timeout_s) * 1000;
             let (called, exec_us) = lease
                 .instance()
-                .call(Invoke {
-                    invocation_id: call.id.as_bytes(),
-                    deadline_unix_ms: u64::try_from(deadline_unix_ms).unwrap_or(0),
-                    trace_context: &trace_context,
-                    event: &call.event,
-                })
+                .call(
+                    Invoke {
+                        invocation_id: call.id.as_bytes(),
+                        deadline_unix_ms: u64::try_from(deadline_unix_ms).unwrap_or(0),
+                        trace_context: &trace_context,
+                        event: &call.event,
+                        depth: call.depth,
+                    },
+                    manifest.timeout_s,
+                )
                 .await;
             times.exec_us = exec_us;
             match called {
@@ -363,7 +377,14 @@ impl Invoker {
                     if matches!(error, CallError::Timeout { .. }) {
                         lease.discard();
                     }
+                    let lost = matches!(error, CallError::Crashed { .. } | CallError::Sandbox { began: true, .. });
                     outcome = Err(error);
+                    if lost && call.version.idempotent && repeats < REPEATS_MAX {
+                        // Declared to do the same when done twice: another instance does it.
+                        repeats += 1;
+                        lease.discard();
+                        continue;
+                    }
                 }
                 Ok(body) => outcome = Ok(body),
             }
@@ -387,7 +408,18 @@ impl Invoker {
                         limits::BODY_MAX_BYTES
                     ),
                     stack: String::new(),
+                    code: None,
                 }));
+            }
+            if let Some(check) = &call.version.result_check {
+                check(&body).map_err(|problem| {
+                    CallError::Raised(raas_contract::FunctionError {
+                        kind: "InvalidResult".into(),
+                        message: problem,
+                        stack: String::new(),
+                        code: None,
+                    })
+                })?;
             }
             let now = self.clock.now();
             let result = Arc::new(StoredResult {
@@ -396,6 +428,7 @@ impl Invoker {
                 function: call.function.id,
                 version: call.version.number,
                 compute_us: times.exec_us,
+                precomputed: call.speculative,
                 stored_at: now,
                 expires_at: now.saturating_add(Duration::from_secs(u64::from(manifest.cache.ttl_s))),
             });
@@ -409,6 +442,9 @@ impl Invoker {
 
     /// Records the call. Before the answer goes out: an answer that is not metered is not given.
     fn meter(&self, call: &Call, answer: &Answer) -> Result<(), MeteringFull> {
+        if call.speculative {
+            return Ok(());
+        }
         let counters = &call.function.counters;
         counters.served[answer.served_by.code() as usize].fetch_add(1, Ordering::Relaxed);
         let status = match &answer.result {
@@ -436,7 +472,7 @@ impl Invoker {
         });
         self.metering.record(&UsageEvent {
             invocation: call.id,
-            tenant: call.principal.tenant,
+            tenant: call.tenant,
             function: call.function.id,
             version: call.version.number,
             served_by: answer.served_by,
@@ -470,8 +506,8 @@ pub struct Admission {
 
 /// A call's place among those in progress; given back when dropped.
 pub struct Admitted {
-    all: Arc<AtomicU64>,
-    tenant: Arc<AtomicU64>,
+    /// The counters of all calls and of the tenant's; none for a call within one that is counted already.
+    counted: Option<(Arc<AtomicU64>, Arc<AtomicU64>)>,
     /// The event's share of the memory that all events may take, and how much that is.
     event: Option<(Arc<AtomicU64>, u64)>,
 }
@@ -505,10 +541,10 @@ impl Admission {
     /// # Errors
     /// [`Refused`] when there is none.
     pub fn admit(&self, principal: &Principal) -> Result<Admitted, Refused> {
-        let admitted =
-            Admitted { all: Arc::clone(&self.in_flight), tenant: Arc::clone(&principal.in_flight), event: None };
-        let all = admitted.all.fetch_add(1, Ordering::Relaxed);
-        let tenant = admitted.tenant.fetch_add(1, Ordering::Relaxed);
+        let counters = (Arc::clone(&self.in_flight), Arc::clone(&principal.in_flight));
+        let all = counters.0.fetch_add(1, Ordering::Relaxed);
+        let tenant = counters.1.fetch_add(1, Ordering::Relaxed);
+        let admitted = Admitted { counted: Some(counters), event: None };
         let refused = if all >= self.in_flight_max {
             Refused::Platform
         } else if tenant >= self.tenant_in_flight_max {
@@ -545,10 +581,19 @@ impl Admission {
     }
 }
 
+impl Admitted {
+    /// The place of a call that code makes while it is itself called: its caller's counts for both.
+    pub fn within_a_call() -> Self {
+        Self { counted: None, event: None }
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.all.fetch_sub(1, Ordering::Relaxed);
-        self.tenant.fetch_sub(1, Ordering::Relaxed);
+        if let Some((all, tenant)) = &self.counted {
+            all.fetch_sub(1, Ordering::Relaxed);
+            tenant.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some((bytes, reserved)) = &self.event {
             bytes.fetch_sub(*reserved, Ordering::Relaxed);
         }

@@ -10,6 +10,7 @@ mod deploy;
 mod detached;
 mod durations;
 pub mod gateway;
+mod helpers;
 mod invoke;
 mod logs;
 mod metering;

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::deploy::Deployer;
 use crate::gateway::{self, FreshKey};
+use crate::helpers::{HelperManager, Switchboard};
 use crate::invoke::{Admission, Invoker};
 use crate::logs::log_service;
 use crate::metering::Metering;
@@ -199,8 +200,12 @@ async fn run_with(
         Arc::clone(&clock),
     ));
     let stopping = CancellationToken::new();
+    let switchboard = Arc::<Switchboard>::default();
+    let (state_writer, state_task) = raas_helpers::state_writer(Arc::clone(&store), Arc::clone(&clock));
     let app = Arc::new(App {
-        routing: Routing::new(Arc::clone(&scheduler)),
+        routing: Routing::new(Arc::clone(&scheduler), Arc::clone(&switchboard)),
+        helpers: HelperManager::new(Arc::clone(&scheduler), Arc::clone(&switchboard)),
+        state_writer,
         invoker,
         admission: Admission::new(
             settings.requests.in_flight_max,
@@ -224,7 +229,9 @@ async fn run_with(
     }
     let admin_key = ensure_administrator(&store, &folders, clock.as_ref()).await?;
     app.load_routing().await.context("functions and keys cannot be read from the database")?;
-    app.remove_unreferenced();
+    app.helpers.load(&app).await.context("helper instances cannot be read from the database")?;
+    app.remove_unreferenced().await.context("helper versions cannot be read from the database")?;
+    switchboard.connect(&app);
 
     // Ends when serving has ended; the background tasks below end after it.
     let ended = CancellationToken::new();
@@ -233,6 +240,11 @@ async fn run_with(
     supervise(&background, &stop, Arc::clone(&warm_pool).run(Arc::clone(&launcher), stopping.clone()));
     supervise(&background, &stop, Arc::clone(&scheduler).run(ended.clone()));
     supervise(&background, &stop, log_task.run(ended.clone()));
+    supervise(&background, &stop, state_task.run(ended.clone()));
+    supervise(&background, &stop, {
+        let (app, stopping) = (Arc::clone(&app), stopping.clone());
+        async move { app.helpers.run(Arc::clone(&app), stopping).await }
+    });
     if let Some(trace_task) = trace_task {
         supervise(&background, &stop, trace_task.run(ended.clone()));
     }

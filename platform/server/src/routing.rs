@@ -11,8 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use raas_core::{FunctionId, FunctionManifest, JsonPointer, KeyId, KeyPrefix, SharingScope, TenantId, VersionDigest};
+use raas_core::{
+    CanonicalEvent, FunctionId, FunctionManifest, HelperInstanceId, JsonPointer, KeyId, KeyPrefix, ResultKey,
+    SharingScope, TenantId, VersionDigest,
+};
 
+use crate::helpers::{HelperRoute, RuntimeCalls, Switchboard};
 use crate::scheduler::{Scheduler, VersionPool, VersionSpec};
 
 /// Who is calling, and what they may do. Had only by presenting a key.
@@ -45,6 +49,12 @@ pub enum Scope {
     /// Deploying, deleting, moving aliases, purging results.
     #[serde(rename = "functions:write")]
     FunctionsWrite,
+    /// Seeing helpers, their instances and their state.
+    #[serde(rename = "helpers:read")]
+    HelpersRead,
+    /// Publishing helpers; making, changing and deleting instances and their state.
+    #[serde(rename = "helpers:write")]
+    HelpersWrite,
     /// Seeing usage and costs.
     #[serde(rename = "usage:read")]
     UsageRead,
@@ -55,12 +65,27 @@ pub enum Scope {
 
 impl Scope {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 6] =
-        [Self::Admin, Self::Invoke, Self::FunctionsRead, Self::FunctionsWrite, Self::UsageRead, Self::Keys];
+    pub const ALL: [Self; 8] = [
+        Self::Admin,
+        Self::Invoke,
+        Self::FunctionsRead,
+        Self::FunctionsWrite,
+        Self::HelpersRead,
+        Self::HelpersWrite,
+        Self::UsageRead,
+        Self::Keys,
+    ];
 
     /// What a key gets when nothing is said: all that concerns its own tenant.
-    pub const TENANT: [Self; 5] =
-        [Self::Invoke, Self::FunctionsRead, Self::FunctionsWrite, Self::UsageRead, Self::Keys];
+    pub const TENANT: [Self; 7] = [
+        Self::Invoke,
+        Self::FunctionsRead,
+        Self::FunctionsWrite,
+        Self::HelpersRead,
+        Self::HelpersWrite,
+        Self::UsageRead,
+        Self::Keys,
+    ];
 
     /// Its name in the API.
     pub fn as_str(self) -> &'static str {
@@ -69,6 +94,8 @@ impl Scope {
             Self::Invoke => "invoke",
             Self::FunctionsRead => "functions:read",
             Self::FunctionsWrite => "functions:write",
+            Self::HelpersRead => "helpers:read",
+            Self::HelpersWrite => "helpers:write",
             Self::UsageRead => "usage:read",
             Self::Keys => "keys",
         }
@@ -118,6 +145,23 @@ pub struct VersionRoute {
     pub key_pointers: Option<Vec<JsonPointer>>,
     /// Its instances.
     pub pool: Arc<VersionPool>,
+    /// Whether a call that an instance died under may be done again.
+    pub idempotent: bool,
+    /// Looks at a result before it is kept or given; tells what is wrong with it.
+    pub result_check: Option<ResultCheck>,
+}
+
+/// Tells what is wrong with a result's JSON text.
+pub type ResultCheck = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
+
+impl VersionRoute {
+    /// The key of a call's result; `helper_epochs` are those of the helper instances that the code is bound to.
+    pub fn result_key(&self, event: &CanonicalEvent, helper_epochs: &[u64]) -> ResultKey {
+        match &self.key_pointers {
+            Some(pointers) => self.key_prefix.key_with_data_versions(&event.project(pointers), helper_epochs),
+            None => self.key_prefix.key_with_data_versions(event.whole(), helper_epochs),
+        }
+    }
 }
 
 /// Counters of one function since the platform started.
@@ -190,13 +234,42 @@ impl FunctionRoute {
 }
 
 /// All that the data path knows, at one moment.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Snapshot {
     keys: HashMap<KeyHash, Arc<Principal>>,
     functions: HashMap<TenantId, Arc<HashMap<String, Arc<FunctionRoute>>>>,
+    helpers: HashMap<HelperInstanceId, Arc<HelperRoute>>,
+    helper_names: HashMap<TenantId, Arc<HashMap<String, HelperInstanceId>>>,
 }
 
 impl Snapshot {
+    /// A tenant's helper instance, by its name or its id; one of another tenant by its id, where that tenant shares it.
+    pub fn helper(&self, tenant: &TenantId, name: &str) -> Option<&Arc<HelperRoute>> {
+        let named = self.helper_names.get(tenant).and_then(|names| names.get(name));
+        let id = match named {
+            Some(id) => *id,
+            None => name.parse().ok()?,
+        };
+        self.helpers.get(&id).filter(|route| route.tenant == *tenant || route.shared_with.contains(tenant))
+    }
+
+    /// All helper instances of all tenants.
+    pub fn helpers(&self) -> impl Iterator<Item = &Arc<HelperRoute>> {
+        self.helpers.values()
+    }
+
+    /// What a function's results depend on of the instances that it is bound to: changes whenever one of them would answer
+    /// differently. Nothing, and no allocation, where it is bound to none.
+    pub fn helper_epochs(&self, tenant: &TenantId, bindings: &BTreeMap<String, String>) -> Vec<u64> {
+        bindings.values().map(|instance| self.helper(tenant, instance).map_or(0, |route| route.epoch)).collect()
+    }
+
+    fn put_helper(&mut self, route: Arc<HelperRoute>) {
+        let names = Arc::make_mut(self.helper_names.entry(route.tenant).or_default());
+        names.insert(route.name.clone(), route.id);
+        self.helpers.insert(route.id, route);
+    }
+
     /// Who holds a key.
     pub fn principal(&self, hash: &KeyHash) -> Option<&Arc<Principal>> {
         self.keys.get(hash)
@@ -247,13 +320,39 @@ pub struct Routing {
     /// Serialises changes; readers never take it.
     changing: Mutex<()>,
     scheduler: Arc<Scheduler>,
+    switchboard: Arc<Switchboard>,
     tenants_in_flight: Mutex<HashMap<TenantId, Arc<AtomicU64>>>,
 }
 
 impl Routing {
     /// An empty snapshot.
-    pub fn new(scheduler: Arc<Scheduler>) -> Self {
-        Self { snapshot: ArcSwap::default(), changing: Mutex::new(()), scheduler, tenants_in_flight: Mutex::default() }
+    pub fn new(scheduler: Arc<Scheduler>, switchboard: Arc<Switchboard>) -> Self {
+        Self {
+            snapshot: ArcSwap::default(),
+            changing: Mutex::new(()),
+            scheduler,
+            switchboard,
+            tenants_in_flight: Mutex::default(),
+        }
+    }
+
+    /// Puts a helper instance in place of what was known of it.
+    pub fn set_helper(&self, route: Arc<HelperRoute>) {
+        let _changing = self.changing.lock();
+        let mut next = Snapshot::clone(&self.snapshot.load());
+        next.put_helper(route);
+        self.snapshot.store(Arc::new(next));
+    }
+
+    /// Forgets a helper instance.
+    pub fn remove_helper(&self, route: &HelperRoute) {
+        let _changing = self.changing.lock();
+        let mut next = Snapshot::clone(&self.snapshot.load());
+        next.helpers.remove(&route.id);
+        if let Some(names) = next.helper_names.get_mut(&route.tenant) {
+            Arc::make_mut(names).remove(&route.name);
+        }
+        self.snapshot.store(Arc::new(next));
     }
 
     /// The snapshot of now.
@@ -273,7 +372,7 @@ impl Routing {
             .collect()
         };
         let old = self.snapshot.load();
-        self.snapshot.store(Arc::new(Snapshot { keys, functions: old.functions.clone() }));
+        self.snapshot.store(Arc::new(Snapshot { keys, ..Snapshot::clone(&old) }));
     }
 
     /// Puts these functions in place of what was known of them, and leaves the others.
@@ -286,7 +385,7 @@ impl Routing {
             let known = of_tenant.get(&definition.name).filter(|known| known.id == definition.id).cloned();
             of_tenant.insert(definition.name.clone(), Arc::new(self.route(definition, known.as_deref())));
         }
-        self.snapshot.store(Arc::new(Snapshot { keys: old.keys.clone(), functions }));
+        self.snapshot.store(Arc::new(Snapshot { functions, ..Snapshot::clone(&old) }));
     }
 
     /// Forgets a function: its instances take no more calls.
@@ -301,7 +400,7 @@ impl Routing {
                 version.pool.close();
             }
         }
-        self.snapshot.store(Arc::new(Snapshot { keys: old.keys.clone(), functions }));
+        self.snapshot.store(Arc::new(Snapshot { functions, ..Snapshot::clone(&old) }));
     }
 
     fn route(&self, definition: FunctionDefinition, known: Option<&FunctionRoute>) -> FunctionRoute {
@@ -321,6 +420,14 @@ impl Routing {
                             version: version.number,
                             manifest: Arc::clone(&version.manifest),
                             code_dir: version.code_dir,
+                            helper: None,
+                            helpers: version.manifest.helpers.keys().cloned().collect(),
+                            calls: Arc::new(RuntimeCalls::of_function(
+                                &self.switchboard,
+                                tenant,
+                                version.manifest.helpers.clone(),
+                            )),
+                            init_timeout_s: None,
                         })
                     });
                 // Until results are shared between tenants by a rule that also says who may purge them.
@@ -336,6 +443,8 @@ impl Routing {
                     key_prefix,
                     key_pointers,
                     pool,
+                    idempotent: false,
+                    result_check: None,
                 };
                 (number, Arc::new(route))
             })

@@ -24,6 +24,12 @@ pub enum StoreError {
         /// What is wrong, as a sentence without a full stop.
         what: &'static str,
     },
+    /// What is written does not fit what its owner may keep.
+    #[error("the quota of {limit_bytes} bytes does not hold it")]
+    Quota {
+        /// The quota.
+        limit_bytes: u64,
+    },
     /// The address of the database cannot be used.
     #[error("database address: {what}")]
     Address {
@@ -59,6 +65,7 @@ impl StoreError {
             Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::Invalid { .. }
+            | Self::Quota { .. }
             | Self::Address { .. }
             | Self::Corrupt { .. }
             | Self::Migrate(_)

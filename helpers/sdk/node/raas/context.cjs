@@ -2,6 +2,8 @@
 // Text and the abort signal are made when asked for: most handlers never look.
 "use strict";
 
+const { bindHelpers, boundHelper } = require("./bound_helpers.cjs");
+
 const functionFacts = { name: "", version: "", memoryMb: 0 };
 
 /** What is the same for every invocation of this process; called once, at INIT. */
@@ -9,6 +11,7 @@ function describeFunction(settings) {
   functionFacts.name = settings.function_name;
   functionFacts.version = settings.function_version;
   functionFacts.memoryMb = settings.memory_mb;
+  bindHelpers(settings.helpers ?? []);
 }
 
 class Context {
@@ -66,6 +69,11 @@ class Context {
       }
     }
     return this.#controller.signal;
+  }
+
+  /** The helper that is bound by this name: `await context.helper("geo").route({ src: "SEA" })`. */
+  helper(name) {
+    return boundHelper(name);
   }
 
   get_remaining_time_in_millis() {

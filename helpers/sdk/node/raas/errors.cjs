@@ -4,6 +4,7 @@
 
 const path = require("node:path");
 const { inspect } = require("node:util");
+const { FAULT } = require("./helper_errors.cjs");
 
 const STACK_MAX_BYTES = 32 << 10;
 const MESSAGE_MAX_BYTES = 8 << 10;
@@ -11,13 +12,14 @@ const TYPE_MAX_BYTES = 256;
 const CAUSES_MAX = 8;
 const SDK_FOLDER = path.dirname(__dirname) + path.sep;
 
-/** The JSON text of an error. */
+/** The JSON text of an error; it has a `code` only where the caller is at fault. */
 function errorText(thrown, codeDir = "") {
   const { type, message, stack } = describe(thrown, codeDir);
   return JSON.stringify({
     type: bounded(type, TYPE_MAX_BYTES),
     message: bounded(message, MESSAGE_MAX_BYTES),
     stack: bounded(stack, STACK_MAX_BYTES),
+    code: attempt(() => thrown[FAULT], undefined),
   });
 }
 

@@ -7,6 +7,7 @@ const INVOKE = 0x02;
 const CANCEL = 0x03;
 const STOP = 0x04;
 const PING = 0x05;
+const ANSWER = 0x06;
 
 const BOOTED = 0x81;
 const READY = 0x82;
@@ -15,6 +16,7 @@ const RESULT = 0x84;
 const ERROR = 0x85;
 const LOG = 0x86;
 const PONG = 0x87;
+const CALL = 0x89;
 
 const HEADER_BYTES = 13;
 const PAYLOAD_MAX_BYTES = 8 << 20;
@@ -114,8 +116,8 @@ function checkedLength(buffer, start) {
 }
 
 module.exports = {
-  INIT, INVOKE, CANCEL, STOP, PING,
-  BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG,
+  INIT, INVOKE, CANCEL, STOP, PING, ANSWER,
+  BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL,
   HEADER_BYTES, PAYLOAD_MAX_BYTES,
   ProtocolError, FrameReader, writeHeader,
 };

@@ -1,4 +1,4 @@
-// Loads the function: environment, working folder, and the handler named by INIT, from CommonJS or ES modules.
+// Loads the function or the helper's class: environment, working folder, and the handler named by INIT, from CommonJS or ES modules.
 // Owns the explanations of what can be wrong with a handler name, since this is the first thing a new author gets wrong.
 // Must not run before INIT: until then the process belongs to nobody.
 "use strict";
@@ -6,6 +6,7 @@
 const fs = require("node:fs");
 const path = require("node:path");
 const { pathToFileURL } = require("node:url");
+const { provideForImport } = require("./public_name.cjs");
 
 const EXTENSIONS = [".js", ".mjs", ".cjs"];
 const SHOWN_NAMES_MAX = 20;
@@ -25,16 +26,30 @@ InvalidHandlerName.prototype.name = "InvalidHandlerName";
 
 /** The function that INIT names; throws one of the above or whatever the function's own code throws. */
 async function loadHandler(settings) {
+  const { loaded, exportName, file } = await loadNamed(settings, ".", "module.export");
+  return callable(pickExport(loaded, exportName, settings.handler, file), settings.handler);
+}
+
+/** What a helper's entry, `module:Class`, names: the export of that name, else the default export or what the module is. */
+async function loadHelperClass(settings) {
+  const { loaded, exportName, file } = await loadNamed(settings, ":", "module:Class");
+  const whole = [loaded?.default?.default, loaded?.default, loaded].find((value) => typeof value === "function");
+  const isNamed = exportName in Object(loaded) || exportName in Object(loaded?.default);
+  return isNamed || whole === undefined ? pickExport(loaded, exportName, settings.handler, file) : whole;
+}
+
+/** Loads the module of the name that INIT's `handler` is, such as `module.export`. */
+async function loadNamed(settings, separator, form) {
   Object.assign(process.env, settings.env);
   process.chdir(settings.code_dir);
   const name = settings.handler;
-  const dot = name.lastIndexOf(".");
-  if (dot <= 0 || dot === name.length - 1 || name.split("/").includes("..") || path.isAbsolute(name)) {
-    throw new InvalidHandlerName(`handler "${name}" is not of the form module.export`);
+  const end = name.lastIndexOf(separator);
+  if (end <= 0 || end === name.length - 1 || name.split("/").includes("..") || path.isAbsolute(name)) {
+    throw new InvalidHandlerName(`handler "${name}" is not of the form ${form}`);
   }
-  const file = findFile(settings.code_dir, name.slice(0, dot), name);
+  const file = findFile(settings.code_dir, name.slice(0, end), name);
   const loaded = await loadModule(file, settings.code_dir);
-  return pickExport(loaded, name.slice(dot + 1), name, path.relative(settings.code_dir, file));
+  return { loaded, exportName: name.slice(end + 1), file: path.relative(settings.code_dir, file) };
 }
 
 function findFile(codeDir, moduleName, name) {
@@ -60,6 +75,7 @@ async function loadModule(file, codeDir) {
       }
     }
   }
+  provideForImport(file);
   try {
     return await import(pathToFileURL(file).href);
   } catch (error) {
@@ -113,6 +129,10 @@ function pickExport(loaded, exportName, name, file) {
     const there = names.length > 0 ? `it exports: ${listed(names)}` : "it exports nothing";
     throw new HandlerNotFound(`handler "${name}": ${file} has no export "${exportName}"; ${there}`);
   }
+  return handler;
+}
+
+function callable(handler, name) {
   if (typeof handler !== "function") {
     throw new HandlerNotCallable(`handler "${name}" is of type ${typeof handler}, which cannot be called`);
   }
@@ -124,4 +144,4 @@ function listed(names) {
   return names.slice(0, SHOWN_NAMES_MAX).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
-module.exports = { loadHandler };
+module.exports = { loadHandler, loadHelperClass };

@@ -13,10 +13,12 @@ const LINE_MAX_BYTES = (64 << 10) - 1;
 const CUT_MARKER = " … [line cut at 64 KiB]";
 const NEWLINE = 0x0a;
 
-/** Who prints: a request, or (id 0) the instance itself. Holds the lines that have no newline yet. */
+/** Who prints, writes and calls: a request, or (id 0) the instance itself. Holds what is not finished yet, such as lines without a newline. */
 class Origin {
   open = true;
   lines = null; // by stream number: text, or a PartialBytes after a write of bytes
+  writes = null; // to the helper's state, committed before the answer: a Writes of state.cjs
+  calls = null; // CALLs that were not answered yet: a Set that calls.cjs owns
 
   constructor(requestId) {
     this.requestId = requestId;
@@ -152,4 +154,4 @@ function joined(before, bytes) {
   return Buffer.concat([typeof before === "string" ? Buffer.from(before, "utf8") : before, bytes]);
 }
 
-module.exports = { INSTANCE, Logs, Origin, runAs };
+module.exports = { INSTANCE, Logs, Origin, currentOrigin, runAs };

@@ -3,13 +3,16 @@
 // broken, INIT failed, or the function let an error escape.
 "use strict";
 
+const { calls } = require("./calls.cjs");
 const { Connection } = require("./connection.cjs");
 const { describeFunction } = require("./context.cjs");
 const { guardDescriptor } = require("./descriptor_guard.cjs");
 const { errorText } = require("./errors.cjs");
 const frames = require("./frames.cjs");
-const { loadHandler } = require("./handler.cjs");
+const { loadHandler, loadHelperClass } = require("./handler.cjs");
+const { isCancellation } = require("./helper_errors.cjs");
 const { INSTANCE, Logs } = require("./logs.cjs");
+const { provideForRequire } = require("./public_name.cjs");
 const { Server } = require("./server.cjs");
 const { warmUp } = require("./warm_up.cjs");
 
@@ -28,6 +31,8 @@ class RuntimeProcess {
   #logs = new Logs(this.#connection);
   #reader = new frames.FrameReader((...frame) => this.#onFrame(...frame));
   #server = null;
+  #helper = null; // the HelperService, in a helper's process
+  #stopping = false;
   #initStarted = false;
   #early = []; // frames that came between INIT and READY
   #codeDir = "";
@@ -36,6 +41,8 @@ class RuntimeProcess {
     await warmUp();
     this.#logs.install();
     guardDescriptor();
+    provideForRequire();
+    calls.connect(this.#connection);
     process.exit = refuseExit;
     process.on("uncaughtException", (error) => this.#die(error, "uncaughtException"));
     process.on("unhandledRejection", (reason) => this.#die(reason, "unhandledRejection"));
@@ -68,12 +75,14 @@ class RuntimeProcess {
     } else if (kind === frames.INIT && !this.#initStarted) {
       this.#initStarted = true;
       this.#initialise(buffer.toString("utf8", start, end));
+    } else if (kind === frames.ANSWER && this.#initStarted) {
+      calls.answer(requestId, buffer, start, end);
     } else if (this.#server === null) {
       this.#onEarlyFrame(kind, requestId, buffer, start, end);
     } else if (kind === frames.CANCEL) {
       this.#server.cancel(requestId);
     } else if (kind === frames.STOP) {
-      this.#server.whenQuiet(() => exit(0));
+      this.#server.whenQuiet(() => this.#stop());
     } else {
       throw new frames.ProtocolError(`unexpected frame kind 0x${kind.toString(16)}`);
     }
@@ -98,10 +107,10 @@ class RuntimeProcess {
       const settings = JSON.parse(payload);
       this.#codeDir = settings.code_dir;
       describeFunction(settings);
-      const handler = await loadHandler(settings);
+      const handler = settings.helper === undefined ? await loadHandler(settings) : await this.#startHelper(settings);
       this.#finishLines();
-      const initUs = (process.hrtime.bigint() - startedNs) / 1000n;
-      this.#connection.sendText(frames.READY, 0, `{"init_us":${initUs}}`);
+      const initUs = Number((process.hrtime.bigint() - startedNs) / 1000n);
+      this.#connection.sendText(frames.READY, 0, JSON.stringify({ init_us: initUs, ...this.#helper?.description }));
       this.#server = new Server(this.#connection, this.#logs, handler, this.#codeDir);
     } catch (error) {
       this.#failInit(error);
@@ -109,6 +118,34 @@ class RuntimeProcess {
     for (const frame of this.#early.splice(0)) {
       this.#onFrame(...frame);
     }
+  }
+
+  /** Makes the helper's object and starts it; returns what serves its events. */
+  async #startHelper(settings) {
+    // Not needed for functions, which are most of what a pool's process becomes.
+    const { HelperService } = require("./helper_service.cjs");
+    const service = new HelperService(settings.handler, await loadHelperClass(settings), settings.helper);
+    await service.start();
+    this.#helper = service;
+    return service.handle;
+  }
+
+  /** After the last answer: a helper's `stop`, once, then the end. */
+  async #stop() {
+    if (this.#stopping) {
+      return;
+    }
+    this.#stopping = true;
+    if (this.#helper !== null) {
+      try {
+        await this.#helper.stop();
+      } catch (error) {
+        this.#logError("stop", error);
+      }
+      this.#finishLines();
+      this.#connection.flush();
+    }
+    exit(0);
   }
 
   #failInit(error) {
@@ -130,15 +167,23 @@ class RuntimeProcess {
       // The function listens for these itself, which is how Node lets a program go on.
       return;
     }
+    if (event === "unhandledRejection" && isCancellation(error)) {
+      // A call that its request did not wait for: no reason to end the others.
+      return;
+    }
     if (this.#server === null && this.#initStarted) {
       this.#failInit(error);
     }
-    const { type, message, stack } = JSON.parse(errorText(error, this.#codeDir));
-    process.stderr.write(`${event}: ${stack === "" ? `${type}: ${message}` : stack}\n`);
+    this.#logError(event, error);
     this.#finishLines();
     this.#server?.failAll(error);
     this.#connection.flush();
     exitAtOnce(1);
+  }
+
+  #logError(what, error) {
+    const { type, message, stack } = JSON.parse(errorText(error, this.#codeDir));
+    process.stderr.write(`${what}: ${stack === "" ? `${type}: ${message}` : stack}\n`);
   }
 }
 

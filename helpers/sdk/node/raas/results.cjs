@@ -1,4 +1,4 @@
-// A handler's value as JSON text, or a clear reason why it cannot be one.
+// A handler's value (or another value that leaves the process) as JSON text, or a clear reason why it cannot be one.
 // Owns strictness: JSON.stringify is used for its speed, and what it hides (NaN becomes null) or lets pass (lone surrogates) is looked
 // for only in texts that can contain it.
 "use strict";
@@ -20,26 +20,7 @@ function resultText(value) {
   if (value === undefined) {
     return "null";
   }
-  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
-    throw new ResultNotSerializable(
-      `the result is of type ${value.constructor.name}, which JSON cannot hold; encode it as text, such as base64`,
-    );
-  }
-  let text;
-  try {
-    text = JSON.stringify(value);
-  } catch (error) {
-    throw new ResultNotSerializable(`the result cannot be written as JSON: ${firstLines(error)}`);
-  }
-  if (text === undefined) {
-    throw new ResultNotSerializable(`the result is a ${typeof value}, which JSON cannot hold`);
-  }
-  if (text.includes("null")) {
-    refuseHiddenNumbers(value);
-  }
-  if (text.includes("\\ud") && LONE_SURROGATE.test(text)) {
-    throw new ResultNotSerializable("the result has text with a lone surrogate, which UTF-8 cannot hold");
-  }
+  const text = strictText(value, "the result", notSerializable);
   if (text.length * UTF8_BYTES_PER_UNIT > RESULT_MAX_BYTES) {
     const size = Buffer.byteLength(text, "utf8");
     if (size > RESULT_MAX_BYTES) {
@@ -49,12 +30,39 @@ function resultText(value) {
   return text;
 }
 
-function refuseHiddenNumbers(value) {
+function notSerializable(message) {
+  return new ResultNotSerializable(message);
+}
+
+/** The JSON text of a value that is called `what`; throws `refusal(message)` where it has none that says the same. */
+function strictText(value, what, refusal) {
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) {
+    throw refusal(`${what} is of type ${value.constructor.name}, which JSON cannot hold; encode it as text, such as base64`);
+  }
+  let text;
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    throw refusal(`${what} cannot be written as JSON: ${firstLines(error)}`);
+  }
+  if (text === undefined) {
+    throw refusal(`${what} is a ${typeof value}, which JSON cannot hold`);
+  }
+  if (text.includes("null")) {
+    refuseHiddenNumbers(value, what, refusal);
+  }
+  if (text.includes("\\ud") && LONE_SURROGATE.test(text)) {
+    throw refusal(`${what} has text with a lone surrogate, which UTF-8 cannot hold`);
+  }
+  return text;
+}
+
+function refuseHiddenNumbers(value, what, refusal) {
   JSON.stringify(value, function (key, item) {
     const number = item instanceof Number ? item.valueOf() : item;
     if (typeof number === "number" && !Number.isFinite(number)) {
-      const place = key === "" ? "the result" : `the result's ${Array.isArray(this) ? `item ${key}` : `"${key}"`}`;
-      throw new ResultNotSerializable(`${place} is ${number}, which JSON cannot hold`);
+      const place = key === "" ? what : `${what}'s ${Array.isArray(this) ? `item ${key}` : `"${key}"`}`;
+      throw refusal(`${place} is ${number}, which JSON cannot hold`);
     }
     return item;
   });
@@ -69,4 +77,4 @@ function firstLines(error) {
   }
 }
 
-module.exports = { resultText };
+module.exports = { resultText, strictText };

@@ -1,7 +1,8 @@
 // Serves invocations: from INVOKE frame to RESULT or ERROR, any number in flight.
-// Owns the table of requests in flight and the layout of the INVOKE payload. One path for plain and async handlers.
+// Owns the table of requests in flight and the layout of the INVOKE payload. One path for plain and async handlers, and for helpers.
 "use strict";
 
+const { calls } = require("./calls.cjs");
 const { Context, cancel } = require("./context.cjs");
 const { errorText } = require("./errors.cjs");
 const { ERROR, RESULT } = require("./frames.cjs");
@@ -65,6 +66,9 @@ class Server {
     const request = this.#inFlight.get(requestId);
     if (request !== undefined) {
       runAs(request.origin, cancel, request.context);
+      if (request.origin.calls !== null) {
+        calls.cancel(request.origin);
+      }
     }
   }
 
@@ -94,6 +98,18 @@ class Server {
       this.#fail(request, error);
       return;
     }
+    if (request.origin.writes === null) {
+      this.#answer(request, text);
+      return;
+    }
+    // What a caller was told is there: the answer waits for what the call wrote.
+    runAs(request.origin, () => request.origin.writes.commit()).then(
+      () => this.#answer(request, text),
+      (thrown) => this.#fail(request, thrown),
+    );
+  }
+
+  #answer(request, text) {
     if (this.#close(request)) {
       this.#connection.sendText(RESULT, request.id, text);
       this.#checkQuiet();
@@ -114,6 +130,9 @@ class Server {
     }
     if (request.origin.lines !== null) {
       this.#logs.finish(request.origin);
+    }
+    if (request.origin.calls !== null) {
+      calls.drop(request.origin);
     }
     request.origin.open = false;
     this.#inFlight.delete(request.id);

@@ -24,7 +24,7 @@ pub(super) fn manifest(text: &str) -> Result<FunctionManifest, ManifestError> {
     }
 }
 
-fn syntax_problem(text: &str, error: &toml::de::Error) -> String {
+pub(super) fn syntax_problem(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim().replace('\n', ", ");
     let line = error
         .span()
@@ -200,7 +200,7 @@ fn precompute(section: &mut Section<'_>) -> Precompute {
     precompute
 }
 
-fn env(section: &mut Section<'_>) -> BTreeMap<String, String> {
+pub(super) fn env(section: &mut Section<'_>) -> BTreeMap<String, String> {
     let variables = section.texts();
     if variables.len() > ENV_MAX_VARIABLES {
         section.problems.push(format!("env: {} variables; at most {ENV_MAX_VARIABLES} are allowed", variables.len()));
@@ -245,26 +245,26 @@ fn helpers(section: &mut Section<'_>) -> BTreeMap<String, String> {
     helpers
 }
 
-fn quoted(words: &[&str]) -> String {
+pub(super) fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }
 
 /// A table being read: its keys are taken out one by one.
-struct Section<'a> {
-    table: toml::Table,
+pub(super) struct Section<'a> {
+    pub(super) table: toml::Table,
     /// `"scaling."`, or nothing at the top.
-    path: &'a str,
-    problems: &'a mut Vec<String>,
+    pub(super) path: &'a str,
+    pub(super) problems: &'a mut Vec<String>,
 }
 
 impl Section<'_> {
     /// Notes a problem with a key; answers nothing, for the convenience of the callers.
-    fn refuse<T>(&mut self, key: &str, problem: &str) -> Option<T> {
+    pub(super) fn refuse<T>(&mut self, key: &str, problem: &str) -> Option<T> {
         self.problems.push(format!("{}{key}: {problem}", self.path));
         None
     }
 
-    fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+    pub(super) fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let table = match self.table.remove(key) {
             Some(toml::Value::Table(table)) => table,
             Some(_) => self.refuse(key, &format!("is a table, [{key}]")).unwrap_or_default(),
@@ -273,33 +273,33 @@ impl Section<'_> {
         read(&mut Section { table, path: &format!("{key}."), problems: self.problems })
     }
 
-    fn text(&mut self, key: &str) -> Option<String> {
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
         match self.table.remove(key)? {
             toml::Value::String(text) => Some(text),
             _ => self.refuse(key, "is a text in quotes"),
         }
     }
 
-    fn required_text(&mut self, key: &str) -> Option<String> {
+    pub(super) fn required_text(&mut self, key: &str) -> Option<String> {
         if !self.table.contains_key(key) {
             return self.refuse(key, "is missing");
         }
         self.text(key)
     }
 
-    fn flag(&mut self, key: &str) -> Option<bool> {
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
         match self.table.remove(key)? {
             toml::Value::Boolean(flag) => Some(flag),
             _ => self.refuse(key, "is true or false"),
         }
     }
 
-    fn word<T>(&mut self, key: &str, words: &[&str], from_word: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub(super) fn word<T>(&mut self, key: &str, words: &[&str], from_word: impl Fn(&str) -> Option<T>) -> Option<T> {
         let text = self.text(key)?;
         from_word(&text).or_else(|| self.refuse(key, &format!("{text:?} is not one of {}", quoted(words))))
     }
 
-    fn number(&mut self, key: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
+    pub(super) fn number(&mut self, key: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
         let number = match self.table.remove(key) {
             None => return default,
             Some(toml::Value::Integer(number)) => number,
@@ -315,7 +315,7 @@ impl Section<'_> {
     }
 
     /// A number with decimals, as thousandths.
-    fn thousandths(&mut self, key: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
+    pub(super) fn thousandths(&mut self, key: &str, range: RangeInclusive<u32>, default: u32) -> u32 {
         let number = match self.table.remove(key) {
             None => return default,
             Some(toml::Value::Integer(number)) => number as f64,
@@ -333,7 +333,7 @@ impl Section<'_> {
     }
 
     /// Every key of the table, each with a text.
-    fn texts(&mut self) -> BTreeMap<String, String> {
+    pub(super) fn texts(&mut self) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
         for (key, value) in std::mem::take(&mut self.table) {
             match value {
@@ -346,7 +346,7 @@ impl Section<'_> {
         texts
     }
 
-    fn refuse_the_rest(&mut self, known: &str) {
+    pub(super) fn refuse_the_rest(&mut self, known: &str) {
         for key in std::mem::take(&mut self.table).keys() {
             self.refuse::<()>(key, &format!("is not a known key; known are {known}"));
         }

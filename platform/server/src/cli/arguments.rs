@@ -75,6 +75,9 @@ pub enum Command {
     },
     /// Call a function and print its result.
     Invoke(InvokeArguments),
+    /// Publish helpers; make, call, train and change instances of them.
+    #[command(subcommand)]
+    Helper(HelperCommand),
     /// Show what became of an asynchronous invocation.
     Invocation {
         /// Its id.
@@ -190,6 +193,164 @@ pub struct InvokeArguments {
     /// Show the answer's headers on standard error.
     #[arg(long, short)]
     pub verbose: bool,
+}
+
+/// What to do with helpers.
+#[derive(Debug, Subcommand)]
+pub enum HelperCommand {
+    /// Publish a folder with a helper.toml as an immutable version.
+    Publish {
+        /// The folder.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// List the helpers that you have published.
+    Published,
+    /// Make an instance; returns when a replica of it is ready.
+    Create {
+        /// The helper: PUBLISHER/NAME, or PUBLISHER/NAME@VERSION.
+        #[arg(value_name = "PUBLISHER/NAME[@VERSION]")]
+        helper: String,
+        /// The instance's name.
+        #[arg(long)]
+        name: String,
+        /// A file with its configuration, JSON or TOML; `-` is standard input, JSON.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// An instance that it calls, by the name in its code; may be given several times.
+        #[arg(long = "bind", value_name = "NAME=INSTANCE", value_parser = parse_binding)]
+        bindings: Vec<(String, String)>,
+    },
+    /// List instances.
+    List,
+    /// Show an instance.
+    Show {
+        /// The instance, by name or id.
+        instance: String,
+    },
+    /// Call a method and print its result.
+    Call {
+        /// The instance, by name or id.
+        instance: String,
+        /// The method.
+        method: String,
+        /// The named arguments, a JSON object [default: {}]; `-` reads them from standard input.
+        #[arg(long, short, value_name = "JSON", allow_hyphen_values = true)]
+        data: Option<String>,
+        /// Compute the result anew, whatever is kept.
+        #[arg(long)]
+        no_cache: bool,
+        /// Show the answer's headers on standard error.
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Run another version; replicas of it are ready before the old ones stop.
+    Upgrade {
+        /// The instance, by name or id.
+        instance: String,
+        /// The version.
+        version: String,
+    },
+    /// Run the version of before the last upgrade again.
+    Rollback {
+        /// The instance, by name or id.
+        instance: String,
+    },
+    /// Run with another configuration.
+    Configure {
+        /// The instance, by name or id.
+        instance: String,
+        /// A file with the configuration, JSON or TOML; `-` is standard input, JSON.
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Train an instance now; returns when the outcome is in force.
+    Train {
+        /// The instance, by name or id.
+        instance: String,
+        /// List the last runs instead.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Take no more calls; what runs is finished.
+    Drain {
+        /// The instance, by name or id.
+        instance: String,
+        /// Cut off what runs.
+        #[arg(long)]
+        kill: bool,
+    },
+    /// Serve again after `drain`.
+    Start {
+        /// The instance, by name or id.
+        instance: String,
+    },
+    /// Delete an instance with its state.
+    Delete {
+        /// The instance, by name or id.
+        instance: String,
+        /// Although something calls it.
+        #[arg(long)]
+        force: bool,
+    },
+    /// See and change what an instance keeps.
+    #[command(subcommand)]
+    State(StateCommand),
+}
+
+/// What to do with an instance's state.
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// List keys.
+    List {
+        /// The instance, by name or id.
+        instance: String,
+        /// Only keys that begin with this.
+        #[arg(long, default_value = "")]
+        prefix: String,
+    },
+    /// Print a value.
+    Get {
+        /// The instance, by name or id.
+        instance: String,
+        /// The key.
+        key: String,
+    },
+    /// Write a JSON value.
+    Put {
+        /// The instance, by name or id.
+        instance: String,
+        /// The key.
+        key: String,
+        /// The value, JSON.
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// For so many seconds.
+        #[arg(long, value_name = "SECONDS")]
+        ttl_s: Option<u64>,
+    },
+    /// Delete a key.
+    Delete {
+        /// The instance, by name or id.
+        instance: String,
+        /// The key.
+        key: String,
+    },
+    /// Print everything, one JSON object a line.
+    Export {
+        /// The instance, by name or id.
+        instance: String,
+    },
+    /// Write what `export` printed, from standard input.
+    Import {
+        /// The instance, by name or id.
+        instance: String,
+    },
+}
+
+fn parse_binding(text: &str) -> Result<(String, String), String> {
+    let (name, instance) = text.split_once('=').ok_or("expected NAME=INSTANCE, such as geo=my-geo")?;
+    Ok((name.to_owned(), instance.to_owned()))
 }
 
 /// What to do with keys.

@@ -59,18 +59,29 @@ pub fn deploy(screen: Screen, client: &Client, folder: &Path, alias: &str) -> Ou
 /// # Errors
 /// The folder cannot be packed, or the platform refuses it.
 pub fn pack_and_upload(client: &Client, folder: &Path, alias: &str, progress: &Progress) -> Outcome<Answer> {
-    let packed = pack_folder(folder).map_err(|error| {
+    let packed = pack(folder)?;
+    upload(client, &packed, Call::new(Method::POST, "/v1/functions").query("alias", alias), progress)
+}
+
+/// Packs a folder with a helper.toml and publishes it, telling `progress`.
+///
+/// # Errors
+/// The folder cannot be packed, or the platform refuses it.
+pub fn pack_and_publish(client: &Client, folder: &Path, progress: &Progress) -> Outcome<Answer> {
+    upload(client, &pack(folder)?, Call::new(Method::POST, "/v1/helpers"), progress)
+}
+
+fn pack(folder: &Path) -> Outcome<Packed> {
+    pack_folder(folder).map_err(|error| {
         let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Failure::local("unpackable", format!("{error}{source}"))
-    })?;
-    upload(client, &packed, alias, progress)
+    })
 }
 
 /// Uploads a package. One `Idempotency-Key` for all attempts: however often it is sent, one version comes of it.
-fn upload(client: &Client, packed: &Packed, alias: &str, progress: &Progress) -> Outcome<Answer> {
+fn upload(client: &Client, packed: &Packed, call: Call<'_>, progress: &Progress) -> Outcome<Answer> {
     let until = Instant::now() + WORK_WITHIN;
-    let call = Call::new(Method::POST, "/v1/functions")
-        .query("alias", alias)
+    let call = call
         .header("Accept", "application/x-ndjson")
         .header("Idempotency-Key", uuid::Uuid::new_v4().to_string())
         .body("application/gzip", &packed.archive)

@@ -89,7 +89,7 @@ fn event(arguments: &InvokeArguments) -> Outcome<Vec<u8>> {
     }
 }
 
-fn show_headers(screen: Screen, status: http::StatusCode, headers: &HeaderMap) {
+pub(super) fn show_headers(screen: Screen, status: http::StatusCode, headers: &HeaderMap) {
     screen.note(&screen.err_dim(&format!("HTTP {status}")));
     for name in SHOWN_HEADERS {
         for value in headers.get_all(name).iter().filter_map(|value| value.to_str().ok()) {

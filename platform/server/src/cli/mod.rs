@@ -15,6 +15,8 @@ mod deploy;
 mod failure;
 mod format;
 mod functions;
+mod helper_state;
+mod helpers;
 mod invoke;
 mod logs;
 mod screen;
@@ -59,6 +61,7 @@ fn perform(screen: Screen, command: Command) -> Outcome {
         Command::Alias { name, targets, .. } => functions::alias(screen, &client()?, &name, &targets),
         Command::Delete { name } => functions::delete(screen, &client()?, &name),
         Command::Invoke(arguments) => invoke::invoke(screen, arguments),
+        Command::Helper(command) => helpers::run(screen, command),
         Command::Invocation { id } => invoke::invocation(screen, &client()?, &id),
         Command::Logs { name, follow, since, invocation } => {
             logs::logs(screen, &client()?, &name, follow, since.as_deref(), invocation.as_deref())

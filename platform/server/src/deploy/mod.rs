@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raas_contract::FunctionError;
 use raas_core::{Clock, FunctionManifest, Runtime, TenantId, VersionDigest};
-use raas_packages::{Dependencies, MANIFEST, Package, PackageError, PackageStore};
+use raas_packages::{Dependencies, HELPER_MANIFEST, MANIFEST, Package, PackageError, PackageStore};
 use raas_store::{DeployRecord, Deployed, Store, StoreError, VersionRow, check_alias_name};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 
@@ -107,6 +107,12 @@ pub enum DeployError {
     /// The manifest is not acceptable.
     #[error("{MANIFEST}: {0}")]
     Manifest(String),
+    /// It calls a helper that there is not.
+    #[error("{MANIFEST}: {0}")]
+    Bindings(String),
+    /// A helper's manifest, or a schema it names, is not acceptable.
+    #[error("{HELPER_MANIFEST}: {0}")]
+    HelperManifest(String),
     /// The dependencies could not be installed.
     #[error("the dependencies could not be installed: {explanation}")]
     Install {
@@ -126,6 +132,21 @@ pub enum DeployError {
     Store(#[from] StoreError),
 }
 
+/// Refuses a manifest that is acceptable by itself.
+type AcceptManifest = Box<dyn Fn(&FunctionManifest) -> Result<(), DeployError> + Send>;
+
+/// What is to be deployed as a function.
+pub struct DeployOrder<'a> {
+    /// Whose it will be.
+    pub tenant: TenantId,
+    /// Its folder.
+    pub upload: Upload,
+    /// What to point at it.
+    pub alias: &'a str,
+    /// Whether what the manifest asks for beside itself is there.
+    pub accept: AcceptManifest,
+}
+
 impl DeployError {
     /// The installer's output in the shape in which code's errors are shown.
     pub fn detail(&self) -> Option<Box<FunctionError>> {
@@ -134,6 +155,7 @@ impl DeployError {
                 kind: "InstallFailed".into(),
                 message: explanation.clone(),
                 stack: output.clone(),
+                code: None,
             })),
             _ => None,
         }
@@ -162,6 +184,11 @@ impl Deployer {
             builds_waiting: Semaphore::new(BUILDS_WAITING_MAX),
             settings: settings.clone(),
         })
+    }
+
+    /// The folder of an image by its name.
+    pub fn image_folder(&self, image: &str) -> PathBuf {
+        self.images.join(image)
     }
 
     /// The folder that sandboxes of a version see as `/var/task`.
@@ -217,16 +244,56 @@ impl Deployer {
         &self,
         store: &Store,
         clock: &dyn Clock,
-        tenant: TenantId,
-        upload: Upload,
-        alias: &str,
+        order: DeployOrder<'_>,
         progress: &ProgressSender,
     ) -> Result<DeployedVersion, DeployError> {
+        let DeployOrder { tenant, upload, alias, accept } = order;
         check_alias_name(alias)?;
-        let unpacked = self.unpack(upload).await?;
-        let package = &unpacked.package;
+        let read = move |top: &Path| {
+            let manifest = read_manifest(top)?;
+            accept(&manifest)?;
+            Ok((manifest.runtime, manifest))
+        };
+        let record = async |manifest: FunctionManifest, image: Image| {
+            let digest = image.version_digest(&manifest.canonical_config());
+            let size_bytes = image.size_bytes;
+            let record = DeployRecord {
+                tenant,
+                name: manifest.name.clone(),
+                alias: alias.to_owned(),
+                digest: digest.to_string(),
+                code_digest: image.code_digest,
+                lock_digest: image.lock_digest.map(hex::encode),
+                image: image.name,
+                package_size_bytes: size_bytes,
+                manifest: manifest.clone(),
+            };
+            let Deployed { version, created, .. } = store.function_deploy(&record, clock.now()).await?;
+            Ok(DeployedVersion { version, existed: !created, digest, size_bytes, manifest })
+        };
+        self.build_from(upload, progress, read, record).await
+    }
+
+    /// Unpacks an upload that `read` accepts, builds its image, and has `record` write down what it is. Whatever fails leaves
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`DeployError`].
+    pub async fn build_from<M: Send + 'static, T>(
+        &self,
+        upload: Upload,
+        progress: &ProgressSender,
+        read: impl FnOnce(&Path) -> Result<(Runtime, M), DeployError> + Send + 'static,
+        record: impl AsyncFnOnce(M, Image) -> Result<T, DeployError>,
+    ) -> Result<T, DeployError> {
+        let unpacked = self.unpack(upload, read).await?;
+        let UnpackedUpload { package, runtime, manifest, dependencies } = unpacked;
         let _ = progress.try_send(Progress::Unpacked { files: package.files, size_bytes: package.size_bytes });
-        let recorded = self.build_and_record(store, clock, tenant, &unpacked, alias, progress).await;
+        let recorded = async {
+            let image = self.image(&package, runtime, dependencies.as_ref(), progress).await?;
+            record(manifest, image).await
+        };
+        let recorded = recorded.await;
         let (holds, packages, images) = (Arc::clone(&self.holds), Arc::clone(&self.packages), self.images.clone());
         let digest = package.digest;
         blocking(move || {
@@ -234,83 +301,93 @@ impl Deployer {
             Ok(())
         })
         .await?;
-        let (deployed, digest) = recorded?;
-        Ok(DeployedVersion {
-            version: deployed.version,
-            existed: !deployed.created,
-            digest,
-            size_bytes: unpacked.package.size_bytes,
-            manifest: unpacked.manifest,
-        })
+        recorded
     }
 
     /// Keeps the package of an upload, if what is in it can be deployed at all, and holds it.
-    async fn unpack(&self, upload: Upload) -> Result<UnpackedUpload, DeployError> {
+    async fn unpack<M: Send + 'static>(
+        &self,
+        upload: Upload,
+        read: impl FnOnce(&Path) -> Result<(Runtime, M), DeployError> + Send + 'static,
+    ) -> Result<UnpackedUpload<M>, DeployError> {
         let (packages, holds) = (Arc::clone(&self.packages), Arc::clone(&self.holds));
         let images = self.images.clone();
         blocking(move || {
             let Upload { archive, place } = upload;
             let mut held = None;
             let added = packages.add_checked(&archive, |unpacked| {
-                let manifest = read_manifest(&unpacked.top)?;
-                let dependencies = Dependencies::detect(&unpacked.top, manifest.runtime)?;
+                let (runtime, manifest) = read(&unpacked.top)?;
+                let dependencies = Dependencies::detect(&unpacked.top, runtime)?;
                 holds.hold(unpacked.digest);
                 held = Some(unpacked.digest);
-                Ok::<_, DeployError>((manifest, dependencies))
+                Ok::<_, DeployError>((runtime, manifest, dependencies))
             });
             drop((archive, place));
             if let (Err(_), Some(digest)) = (&added, &held) {
                 holds.let_go(digest, &packages, &images);
             }
-            let (package, (manifest, dependencies)) = added?;
-            Ok(UnpackedUpload { package, manifest, dependencies })
+            let (package, (runtime, manifest, dependencies)) = added?;
+            Ok(UnpackedUpload { package, runtime, manifest, dependencies })
         })
         .await
     }
 
-    async fn build_and_record(
+    /// The image of a package, built unless it is there.
+    async fn image(
         &self,
-        store: &Store,
-        clock: &dyn Clock,
-        tenant: TenantId,
-        unpacked: &UnpackedUpload,
-        alias: &str,
+        package: &Package,
+        runtime: Runtime,
+        dependencies: Option<&Dependencies>,
         progress: &ProgressSender,
-    ) -> Result<(Deployed, VersionDigest), DeployError> {
-        let UnpackedUpload { package, manifest, dependencies } = unpacked;
-        let runtime = manifest.runtime;
+    ) -> Result<Image, DeployError> {
         let identity = identity::of(runtime).await.map_err(DeployError::Manifest)?;
         let code_digest = hex::encode(package.digest);
-        let image = image_name(&code_digest, runtime, &identity);
-        let image_dir = self.images.join(&image);
+        let name = image_name(&code_digest, runtime, &identity);
+        let image_dir = self.images.join(&name);
         if !image_dir.is_dir() {
             let _place = self.build_place().await?;
             // Another deploy of the same may have been before us.
             if !image_dir.is_dir() {
-                self.build(&package.root, runtime, dependencies.as_ref(), &image_dir, progress).await?;
+                self.build(&package.root, runtime, dependencies, &image_dir, progress).await?;
             }
         }
-        let lock = dependencies.as_ref().map(|dependencies| dependencies.lock_digest);
-        let digest = VersionDigest::compute(&package.digest, &manifest.canonical_config(), &identity, lock.as_ref());
-        let record = DeployRecord {
-            tenant,
-            name: manifest.name.clone(),
-            alias: alias.to_owned(),
-            digest: digest.to_string(),
+        Ok(Image {
+            name,
             code_digest,
-            lock_digest: lock.map(hex::encode),
-            image,
-            package_size_bytes: package.size_bytes,
-            manifest: manifest.clone(),
-        };
-        Ok((store.function_deploy(&record, clock.now()).await?, digest))
+            package_digest: package.digest,
+            identity,
+            lock_digest: dependencies.map(|dependencies| dependencies.lock_digest),
+            size_bytes: package.size_bytes,
+        })
+    }
+}
+
+/// A package with its dependencies, as sandboxes see it.
+pub struct Image {
+    /// Its folder's name.
+    pub name: String,
+    /// The package, hashed.
+    pub code_digest: String,
+    package_digest: [u8; 32],
+    identity: String,
+    /// The lock file, hashed.
+    pub lock_digest: Option<[u8; 32]>,
+    /// Bytes of all files of the package.
+    pub size_bytes: u64,
+}
+
+impl Image {
+    /// The digest of this image under a configuration.
+    pub fn version_digest(&self, canonical_config: &[u8]) -> VersionDigest {
+        VersionDigest::compute(&self.package_digest, canonical_config, &self.identity, self.lock_digest.as_ref())
     }
 }
 
 /// What an upload turned out to be.
-struct UnpackedUpload {
+struct UnpackedUpload<M> {
     package: Package,
-    manifest: FunctionManifest,
+    runtime: Runtime,
+    manifest: M,
     dependencies: Option<Dependencies>,
 }
 
@@ -322,8 +399,11 @@ fn image_name(code_digest: &str, runtime: Runtime, identity: &str) -> String {
 }
 
 fn read_manifest(root: &Path) -> Result<FunctionManifest, DeployError> {
-    let text = std::fs::read_to_string(root.join(MANIFEST))
-        .map_err(|error| DeployError::Manifest(format!("cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(root.join(MANIFEST)).map_err(|error| {
+        let hint =
+            if root.join(HELPER_MANIFEST).exists() { "; a helper is published with `raas helper publish`" } else { "" };
+        DeployError::Manifest(format!("cannot be read: {error}{hint}"))
+    })?;
     let manifest = FunctionManifest::parse(&text).map_err(|error| DeployError::Manifest(error.problems.join("; ")))?;
     let unsupported = manifest.unsupported();
     if !unsupported.is_empty() {

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::functions::{Page, invalid_query, page_rows, route};
+use super::helper_instances::find_own;
 use super::problem::Problem;
 use crate::app::App;
 use crate::routing::{Principal, Scope};
@@ -27,6 +28,8 @@ pub struct UsageQuery {
     pub to: Option<String>,
     /// Only this function.
     pub function: Option<String>,
+    /// Only this helper instance.
+    pub helper: Option<String>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
     /// Rows, 1 to 100.
@@ -44,6 +47,8 @@ pub struct CostQuery {
     pub to: Option<String>,
     /// Only this function.
     pub function: Option<String>,
+    /// Only this helper instance.
+    pub helper: Option<String>,
 }
 
 /// One answered call.
@@ -51,8 +56,9 @@ pub struct CostQuery {
 pub struct UsageItem {
     /// The call's id.
     pub invocation_id: String,
-    /// The function's name, or its id once it is deleted.
-    pub function: String,
+    /// What was called.
+    #[serde(flatten)]
+    pub callee: Callee,
     /// The version.
     pub version: u32,
     /// What served it.
@@ -83,11 +89,22 @@ pub struct UsageItem {
     pub cost: String,
 }
 
+/// What was called: a function or a helper instance.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Callee {
+    /// The function's name, or its id once it is deleted.
+    Function(String),
+    /// The helper instance's name.
+    Helper(String),
+}
+
 /// What a group of calls costs.
 #[derive(Serialize, ToSchema)]
 pub struct CostItem {
-    /// The function's name, or its id once it is deleted.
-    pub function: String,
+    /// What was called.
+    #[serde(flatten)]
+    pub callee: Callee,
     /// What served the calls.
     pub served_by: &'static str,
     /// How many.
@@ -119,24 +136,29 @@ fn filter(
     from: Option<&str>,
     to: Option<&str>,
     function: Option<&str>,
+    helper: Option<&str>,
 ) -> Result<UsageFilter, Problem> {
+    let function = match (function, helper) {
+        (None, None) => None,
+        (Some(name), None) => Some(route(app, principal, name)?.id),
+        (None, Some(name)) => Some(find_own(app, principal, name)?.function.id),
+        (Some(_), Some(_)) => return Err(invalid_query("`function` and `helper` exclude each other".into())),
+    };
     let moment = |name: &str, text: Option<&str>| -> Result<Option<TimestampUs>, Problem> {
         text.map(|text| text.parse().map_err(|error| invalid_query(format!("{name}: {error}")))).transpose()
     };
-    Ok(UsageFilter {
-        tenant: Some(principal.tenant),
-        function: function.map(|name| route(app, principal, name).map(|route| route.id)).transpose()?,
-        from: moment("from", from)?,
-        to: moment("to", to)?,
-    })
+    Ok(UsageFilter { tenant: Some(principal.tenant), function, from: moment("from", from)?, to: moment("to", to)? })
 }
 
-fn names(app: &App) -> HashMap<FunctionId, String> {
-    app.routing.load().functions().map(|function| (function.id, function.name.clone())).collect()
+fn callees(app: &App) -> HashMap<FunctionId, Callee> {
+    let snapshot = app.routing.load();
+    let functions = snapshot.functions().map(|function| (function.id, Callee::Function(function.name.clone())));
+    let helpers = snapshot.helpers().map(|helper| (helper.function.id, Callee::Helper(helper.name.clone())));
+    functions.chain(helpers).collect()
 }
 
-fn name_of(names: &HashMap<FunctionId, String>, function: FunctionId) -> String {
-    names.get(&function).cloned().unwrap_or_else(|| function.to_string())
+fn callee(callees: &HashMap<FunctionId, Callee>, id: FunctionId) -> Callee {
+    callees.get(&id).cloned().unwrap_or_else(|| Callee::Function(id.to_string()))
 }
 
 /// Answered calls, one item each, in the order in which they were recorded.
@@ -149,7 +171,14 @@ pub async fn usage(
 ) -> Result<Json<Page<UsageItem>>, Problem> {
     let principal = caller.require(Scope::UsageRead)?;
     let limit = page_rows(query.limit)?;
-    let filter = filter(&app, principal, query.from.as_deref(), query.to.as_deref(), query.function.as_deref())?;
+    let filter = filter(
+        &app,
+        principal,
+        query.from.as_deref(),
+        query.to.as_deref(),
+        query.function.as_deref(),
+        query.helper.as_deref(),
+    )?;
     let cursor = query
         .cursor
         .as_deref()
@@ -158,17 +187,17 @@ pub async fn usage(
         .map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
     app.invoker.metering.catch_up().await;
     let (events, next) = app.store.usage_list(&filter, cursor, limit).await?;
-    let names = names(&app);
-    let items = events.iter().map(|event| usage_item(&app, &names, event)).collect::<Result<_, _>>()?;
+    let callees = callees(&app);
+    let items = events.iter().map(|event| usage_item(&app, &callees, event)).collect::<Result<_, _>>()?;
     Ok(Json(Page { items, next_cursor: next.map(|cursor| cursor.to_string()) }))
 }
 
-fn usage_item(app: &App, names: &HashMap<FunctionId, String>, event: &UsageEvent) -> Result<UsageItem, Problem> {
+fn usage_item(app: &App, callees: &HashMap<FunctionId, Callee>, event: &UsageEvent) -> Result<UsageItem, Problem> {
     let cost = app.prices.cost(&UsageFigures::from(event)).map_err(|error| Problem::internal(&error))?;
     let ms = |us: u64| us as f64 / 1000.0;
     Ok(UsageItem {
         invocation_id: event.invocation.to_string(),
-        function: name_of(names, event.function),
+        callee: callee(callees, event.function),
         version: event.version,
         served_by: event.served_by.as_str(),
         status: event.status,
@@ -199,10 +228,17 @@ pub async fn costs(
     Query(query): Query<CostQuery>,
 ) -> Result<Json<CostsView>, Problem> {
     let principal = caller.require(Scope::UsageRead)?;
-    let filter = filter(&app, principal, query.from.as_deref(), query.to.as_deref(), query.function.as_deref())?;
+    let filter = filter(
+        &app,
+        principal,
+        query.from.as_deref(),
+        query.to.as_deref(),
+        query.function.as_deref(),
+        query.helper.as_deref(),
+    )?;
     app.invoker.metering.catch_up().await;
     let totals = app.store.usage_totals(&filter, &[UsageDimension::Function, UsageDimension::ServedBy]).await?;
-    let names = names(&app);
+    let callees = callees(&app);
     let mut sum = PreciseAmount::zero(app.prices.currency);
     let mut items = Vec::with_capacity(totals.len());
     for group in totals {
@@ -211,7 +247,7 @@ pub async fn costs(
             group_cost(&app, served_by, group.calls, group.memory_mb_us).map_err(|error| Problem::internal(&error))?;
         sum = sum.checked_add(cost).map_err(|error| Problem::internal(&error))?;
         items.push(CostItem {
-            function: name_of(&names, function),
+            callee: callee(&callees, function),
             served_by: served_by.as_str(),
             calls: group.calls,
             errors: group.errors,
@@ -220,7 +256,7 @@ pub async fn costs(
             cost: cost.to_decimal_string(),
         });
     }
-    items.sort_by(|a, b| (&a.function, a.served_by).cmp(&(&b.function, b.served_by)));
+    items.sort_by(|a, b| (&a.callee, a.served_by).cmp(&(&b.callee, b.served_by)));
     Ok(Json(CostsView { currency: app.prices.currency.to_string(), items, total: sum.to_decimal_string() }))
 }
 

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use raas_core::{Origin, limits};
+use raas_core::{FunctionManifest, Origin, TenantId, limits};
 use raas_store::check_alias_name;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use super::auth::Caller;
 use super::idempotency::{Created, once};
 use super::problem::{Problem, ProblemView};
 use crate::app::App;
-use crate::deploy::{DeployError, DeployedVersion, Progress, ProgressSender, Upload};
+use crate::deploy::{DeployError, DeployOrder, DeployedVersion, Progress, ProgressSender, Upload};
 use crate::routing::{Principal, Scope};
 
 /// Lines of progress that may wait for a slow reader.
@@ -69,7 +69,8 @@ impl From<DeployError> for Problem {
                 invalid("invalid-package", error.to_string())
             }
             DeployError::Package(error) => Self::internal(&error),
-            DeployError::Manifest(_) => invalid("invalid-manifest", error.to_string()),
+            DeployError::Manifest(_) | DeployError::HelperManifest(_) => invalid("invalid-manifest", error.to_string()),
+            DeployError::Bindings(_) => invalid("invalid-bindings", error.to_string()),
             DeployError::Install { .. } => {
                 Self { error: error.detail(), ..invalid("install-failed", error.to_string()) }
             }
@@ -106,20 +107,39 @@ pub async fn deploy(
     caller.require(Scope::FunctionsWrite)?;
     let alias = query.alias.unwrap_or_else(|| "live".into());
     check_alias_name(&alias)?;
+    let upload = receive(&app, body, &headers).await?;
+    with_progress(&app, &headers.clone(), move |app, sender| async move {
+        deploy_once(&app, &caller.0, &headers, upload, &alias, &sender).await
+    })
+    .await
+}
+
+/// An upload that came whole, with its place.
+pub(super) async fn receive(app: &App, body: Body, headers: &HeaderMap) -> Result<Upload, Problem> {
     let place = app.deployer.upload_place().await?;
-    let upload = Upload { archive: read_upload(body, &headers).await?, place };
+    Ok(Upload { archive: read_upload(body, headers).await?, place })
+}
+
+/// Does long work and answers with its outcome; where the client accepts a stream, with its progress before that.
+pub(super) async fn with_progress<F>(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    work: impl FnOnce(Arc<App>, ProgressSender) -> F,
+) -> Result<Response, Problem>
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
     let streamed = headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"application/x-ndjson");
     let (sender, receiver) = mpsc::channel::<Progress>(PROGRESS_QUEUE);
+    let work = work(Arc::clone(app), sender);
     if !streamed {
         drop(receiver);
-        return deploy_once(&app, &caller.0, &headers, upload, &alias, &sender).await;
+        return work.await;
     }
     let (finished, last) = tokio::sync::oneshot::channel();
     // Goes on when the client leaves: what it began is finished, or fails, as a whole.
-    app.invoker.detached.clone().spawn(async move {
-        let response = deploy_once(&app, &caller.0, &headers, upload, &alias, &sender).await;
-        drop(sender);
-        let _ = finished.send(response);
+    app.invoker.detached.spawn(async move {
+        let _ = finished.send(work.await);
     });
     let progress = ReceiverStream::new(receiver).map(|progress| serde_json::to_vec(&progress).unwrap_or_default());
     let last = futures_util::stream::once(async move {
@@ -164,6 +184,17 @@ async fn read_upload(body: Body, headers: &HeaderMap) -> Result<Bytes, Problem> 
     }
 }
 
+/// Refuses a function that would call helper instances that there are not.
+fn bindings_exist(app: &App, tenant: TenantId, manifest: &FunctionManifest) -> Result<(), DeployError> {
+    let snapshot = app.routing.load();
+    let missing = manifest.helpers.iter().find(|(_, instance)| snapshot.helper(&tenant, instance).is_none());
+    missing.map_or(Ok(()), |(name, instance)| {
+        Err(DeployError::Bindings(format!(
+            "helpers.{name} is bound to `{instance}`, and there is no such helper instance; make it with `raas helper create PUBLISHER/NAME --name {instance}`"
+        )))
+    })
+}
+
 async fn deploy_once(
     app: &Arc<App>,
     principal: &Principal,
@@ -174,8 +205,10 @@ async fn deploy_once(
 ) -> Result<Response, Problem> {
     let request = (blake3::hash(&upload.archive).as_bytes().to_vec(), alias.to_owned());
     once(app, principal, headers, "POST /v1/functions", &request, || async move {
-        let deployed =
-            app.deployer.deploy(&app.store, app.clock.as_ref(), principal.tenant, upload, alias, progress).await?;
+        let (bound, tenant) = (Arc::clone(app), principal.tenant);
+        let accept = Box::new(move |manifest: &FunctionManifest| bindings_exist(&bound, tenant, manifest));
+        let order = DeployOrder { tenant, upload, alias, accept };
+        let deployed = app.deployer.deploy(&app.store, app.clock.as_ref(), order, progress).await?;
         app.reload_function(principal.tenant, &deployed.manifest.name).await?;
         let DeployedVersion { manifest, version, existed, digest, size_bytes } = deployed;
         tracing::info!(function = %manifest.name, version, existed, "function deployed");

@@ -309,7 +309,10 @@ pub async fn versions(
         .map(str::parse)
         .transpose()
         .map_err(|_| invalid_query("the cursor is not one of ours".into()))?;
-    let rows = app.store.version_list(principal.tenant, &function_name(&name)?, limit + 1, before).await?;
+    // A version that is being deployed is listed once it can be called, which is a moment after it is stored.
+    let newest = route(&app, principal, &name)?.versions.keys().max().copied().unwrap_or_default();
+    let before = before.unwrap_or(u32::MAX).min(newest.saturating_add(1));
+    let rows = app.store.version_list(principal.tenant, &function_name(&name)?, limit + 1, Some(before)).await?;
     Ok(Json(page(rows, limit, |row| row.number.to_string(), version_view)))
 }
 

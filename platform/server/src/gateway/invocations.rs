@@ -20,9 +20,9 @@ use super::problem::{Problem, ProblemView};
 use super::unread::read_away;
 use crate::app::App;
 use crate::async_invocations::QUEUED_PER_TENANT_MAX;
-use crate::invoke::{Answer, CacheOutcome, Call, CallerPolicy, InvokeError, Refused};
-use crate::routing::{Qualifier, Scope};
-use crate::scheduler::micros_since;
+use crate::invoke::{Admitted, Answer, CacheOutcome, Call, CallerPolicy, Refused};
+use crate::routing::{Principal, Qualifier, Scope};
+use crate::scheduler::{CallError, micros_since};
 use crate::trace::TraceContext;
 
 /// How long a client may take to send its event.
@@ -112,7 +112,7 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
     require(&principal, Scope::Invoke)?;
     let auth_us = micros_since(arrived);
 
-    let (function, version) = {
+    let (function, version, helper_epochs) = {
         let snapshot = app.routing.load();
         let function =
             snapshot.function(&principal.tenant, name).ok_or_else(|| Problem::not_found("function", name))?;
@@ -120,22 +120,10 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
         let id_for_draw = uuid::Uuid::new_v4();
         let draw = if matches!(qualifier, Qualifier::Version(_)) { 0 } else { id_for_draw.as_fields().0 };
         let version = function.resolve(qualifier, draw).ok_or_else(|| unresolved(name, qualifier))?;
-        (Arc::clone(function), Arc::clone(version))
+        let epochs = snapshot.helper_epochs(&principal.tenant, &version.manifest.helpers);
+        (Arc::clone(function), Arc::clone(version), epochs)
     };
-    let refuse = |refused: Refused| match refused {
-        Refused::Platform => Problem::unavailable("overloaded", refused.to_string()),
-        Refused::Tenant => Problem {
-            retryable: true,
-            retry_after_s: Some(1),
-            ..Problem::caller(StatusCode::TOO_MANY_REQUESTS, "too-many-calls", refused.to_string())
-        },
-    };
-    let mut admitted = app.admission.admit(&principal).map_err(refuse)?;
-    // An event whose length is not announced may be as long as any.
-    let length = announced_length(&parts.headers).unwrap_or(u64::MAX).min(limits::BODY_MAX_BYTES as u64);
-    app.admission.reserve(&mut admitted, length).map_err(refuse)?;
-
-    let event = read_event(body, &parts.headers).await?;
+    let (admitted, event) = admit(app, &principal, body, &parts.headers).await?;
     let canonical = CanonicalEvent::parse(&event).map_err(|error| {
         Problem::caller(StatusCode::BAD_REQUEST, "invalid-event", format!("the event is not acceptable JSON: {error}"))
     })?;
@@ -153,7 +141,10 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
         policy: caller_policy(&parts.headers),
         arrived_at: app.clock.now(),
         arrived,
-        principal,
+        tenant: principal.tenant,
+        depth: 0,
+        helper_epochs,
+        speculative: false,
         function,
         version,
         event,
@@ -161,30 +152,71 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
         admitted,
     };
     let number = call.version.number;
-    let answer = app.invoker.invoke(call).await.map_err(|error| match error {
-        InvokeError::NothingCached => Problem::caller(StatusCode::GATEWAY_TIMEOUT, "nothing-cached", error.to_string()),
-        InvokeError::MeteringFull(_) => Problem::unavailable(
-            "metering-full",
-            "calls cannot be metered at the moment, so none is answered; try again",
-        ),
-        InvokeError::FollowTimeout => Problem::unavailable("no-outcome", error.to_string()),
-    })?;
-    Ok(render(id, number, auth_us, answer))
+    let answer = app.invoker.invoke(call).await?;
+    let render = Rendering { id, version: HeaderValue::from(number), auth_us, problem: Problem::from };
+    Ok(render.of(answer))
 }
 
-/// The answer with its headers.
-fn render(id: InvocationId, version: u32, auth_us: u64, answer: Answer) -> Response {
-    let Answer { result, served_by, compute_us, cache, cold_start, times } = answer;
-    let mut response = match result {
-        Ok(body) => {
-            let mut response = Response::new(Body::from(body));
-            // At once for all that follow: growing means hashing them again.
-            *response.headers_mut() = HeaderMap::with_capacity(12);
-            response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-            response
-        }
-        Err(error) => Problem::from(error).into_response(),
+/// A place for a call, and what it comes with.
+pub(super) async fn admit(
+    app: &App,
+    principal: &Principal,
+    body: &mut Body,
+    headers: &HeaderMap,
+) -> Result<(Admitted, Bytes), Problem> {
+    let refuse = |refused: Refused| match refused {
+        Refused::Platform => Problem::unavailable("overloaded", refused.to_string()),
+        Refused::Tenant => Problem {
+            retryable: true,
+            retry_after_s: Some(1),
+            ..Problem::caller(StatusCode::TOO_MANY_REQUESTS, "too-many-calls", refused.to_string())
+        },
     };
+    let mut admitted = app.admission.admit(principal).map_err(refuse)?;
+    // An event whose length is not announced may be as long as any.
+    let length = announced_length(headers).unwrap_or(u64::MAX).min(limits::BODY_MAX_BYTES as u64);
+    app.admission.reserve(&mut admitted, length).map_err(refuse)?;
+    Ok((admitted, read_event(body, headers).await?))
+}
+
+/// What is shown of an answer beside the answer itself.
+pub(super) struct Rendering {
+    /// The call's id.
+    pub(super) id: InvocationId,
+    /// What computed it.
+    pub(super) version: HeaderValue,
+    /// How long it took to find out who asks, microseconds.
+    pub(super) auth_us: u64,
+    /// How an error is shown.
+    pub(super) problem: fn(CallError) -> Problem,
+}
+
+impl Rendering {
+    /// The answer with its headers.
+    pub(super) fn of(self, answer: Answer) -> Response {
+        let Self { id, version, auth_us, problem } = self;
+        let response = match answer.result.clone() {
+            Ok(body) => {
+                let mut response = Response::new(Body::from(body));
+                // At once for all that follow: growing means hashing them again.
+                *response.headers_mut() = HeaderMap::with_capacity(12);
+                response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+                response
+            }
+            Err(error) => problem(error).into_response(),
+        };
+        with_headers(response, id, version, auth_us, &answer)
+    }
+}
+
+fn with_headers(
+    mut response: Response,
+    id: InvocationId,
+    version: HeaderValue,
+    auth_us: u64,
+    answer: &Answer,
+) -> Response {
+    let Answer { served_by, compute_us, cache, cold_start, times, .. } = *answer;
     let headers = response.headers_mut();
     let mut text = String::with_capacity(96);
     let mut insert = |name: HeaderName, write: &dyn Fn(&mut String)| {
@@ -229,7 +261,7 @@ fn render(id: InvocationId, version: u32, auth_us: u64, answer: Answer) -> Respo
     };
     headers.insert(SERVED_BY, HeaderValue::from_static(served_by.as_str()));
     headers.insert(COLD_START, HeaderValue::from_static(if cold_start { "true" } else { "false" }));
-    headers.insert(VERSION, HeaderValue::from(version));
+    headers.insert(VERSION, version);
     response
 }
 
@@ -310,7 +342,7 @@ async fn read_event(body: &mut Body, headers: &HeaderMap) -> Result<Bytes, Probl
     }
 }
 
-fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
@@ -323,7 +355,7 @@ fn wants_async(headers: &HeaderMap) -> bool {
         .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
 }
 
-fn caller_policy(headers: &HeaderMap) -> CallerPolicy {
+pub(super) fn caller_policy(headers: &HeaderMap) -> CallerPolicy {
     let mut policy = CallerPolicy::default();
     for value in headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()) {
         for directive in value.split(',').map(str::trim) {
@@ -352,7 +384,7 @@ pub struct QueuedInvocation {
 async fn enqueue(
     app: &App,
     id: InvocationId,
-    principal: &crate::routing::Principal,
+    principal: &Principal,
     parts: &Parts,
     function: &crate::routing::FunctionRoute,
     version: u32,

@@ -8,6 +8,10 @@ mod costs;
 mod deploys;
 mod functions;
 mod health;
+mod helper_calls;
+mod helper_instances;
+mod helper_state;
+mod helpers;
 mod idempotency;
 mod invocations;
 mod keys;
@@ -82,6 +86,18 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/functions/{name}/aliases/{alias}", put(functions::set_alias).delete(functions::delete_alias))
         .route("/v1/functions/{name}/logs", get(logs::list))
         .route("/v1/functions/{name}/results", get(functions::results).delete(functions::purge))
+        .route("/v1/helpers", get(helpers::list).post(helpers::publish))
+        .route("/v1/helper-instances", get(helper_instances::list).post(helper_instances::create))
+        .route(
+            "/v1/helper-instances/{id}",
+            get(helper_instances::show).patch(helper_instances::change).delete(helper_instances::delete),
+        )
+        .route("/v1/helper-instances/{id}/training", get(helper_instances::training).post(helper_instances::train))
+        .route("/v1/helper-instances/{id}/state", get(helper_state::list).post(helper_state::write))
+        .route(
+            "/v1/helper-instances/{id}/state/{*key}",
+            get(helper_state::show).put(helper_state::put).delete(helper_state::delete),
+        )
         .route("/v1/usage", get(costs::usage))
         .route("/v1/costs", get(costs::costs))
         .route("/v1/keys", get(keys::list).post(keys::create))
@@ -91,6 +107,7 @@ fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(control)
         .route("/v1/functions/{name}/invocations", post(invocations::invoke))
+        .route("/v1/helper-instances/{id}/methods/{method}", post(helper_calls::call))
         .route("/v1/invocations/{id}", get(invocations::show))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -4,7 +4,10 @@ use axum::Json;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{costs, deploys, functions, health, invocations, keys, logs, metrics, tenants};
+use super::{
+    costs, deploys, functions, health, helper_calls, helper_instances, helper_state, helpers, invocations, keys, logs,
+    metrics, tenants,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,6 +16,9 @@ use super::{costs, deploys, functions, health, invocations, keys, logs, metrics,
         invocations::invoke, invocations::show,
         deploys::deploy, functions::list, functions::show, functions::delete, functions::versions,
         functions::aliases, functions::set_alias, functions::delete_alias, functions::results, functions::purge, logs::list,
+        helpers::publish, helpers::list, helper_instances::create, helper_instances::list, helper_instances::show,
+        helper_instances::change, helper_instances::delete, helper_instances::training, helper_instances::train,
+        helper_calls::call, helper_state::list, helper_state::write, helper_state::show, helper_state::put, helper_state::delete,
         costs::usage, costs::costs,
         keys::create, keys::list, keys::revoke, tenants::create, tenants::list,
         health::healthz, health::readyz, metrics::metrics, serve_document,

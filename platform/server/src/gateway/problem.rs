@@ -8,6 +8,8 @@ use raas_contract::FunctionError;
 use raas_core::Origin;
 use serde::Serialize;
 
+use crate::helpers::{ManageError, MethodRefused};
+use crate::invoke::InvokeError;
 use crate::scheduler::CallError;
 
 /// An error as a caller sees it.
@@ -83,6 +85,50 @@ impl Problem {
         Self::caller(StatusCode::NOT_FOUND, "not-found", format!("there is no {what} `{name}`"))
     }
 
+    /// A refusal that is shown to code rather than over HTTP.
+    pub fn code_only(code: &'static str, title: &str, origin: Origin) -> Self {
+        let status = match origin {
+            Origin::Caller => StatusCode::UNPROCESSABLE_ENTITY,
+            Origin::Platform => StatusCode::SERVICE_UNAVAILABLE,
+            Origin::Function | Origin::Helper => StatusCode::BAD_GATEWAY,
+        };
+        Self::new(status, code, origin, false, title)
+    }
+
+    /// The same as a function's error, with the helper in the function's place.
+    pub fn of_helper(error: CallError) -> Self {
+        if let CallError::Raised(raised) = &error {
+            let refused = match raised.code.as_deref() {
+                Some("unknown-method") => Some((StatusCode::NOT_FOUND, "unknown-method")),
+                Some("wrong-arguments") => Some((StatusCode::UNPROCESSABLE_ENTITY, "wrong-arguments")),
+                _ => None,
+            };
+            if let Some((status, code)) = refused {
+                return Self {
+                    error: Some(Box::new(raised.clone())),
+                    ..Self::caller(status, code, raised.message.clone())
+                };
+            }
+        }
+        let mut problem = Self::from(error);
+        if problem.origin == Origin::Function {
+            problem.origin = Origin::Helper;
+            problem.title = problem.title.replacen("the function", "the helper", 1);
+            if problem.code == "function-error" {
+                problem.code = match problem.error.as_ref().map(|error| error.kind.as_str()) {
+                    Some("InvalidResult") => "invalid-result",
+                    _ => "helper-error",
+                };
+            }
+        }
+        problem
+    }
+
+    /// What happened, on one line.
+    pub fn sentence(&self) -> String {
+        self.title.lines().next().unwrap_or_default().to_owned()
+    }
+
     fn new(status: StatusCode, code: &'static str, origin: Origin, retryable: bool, title: impl Into<String>) -> Self {
         Self { status: status.as_u16(), code, title: title.into(), origin, retryable, error: None, retry_after_s: None }
     }
@@ -126,6 +172,58 @@ impl From<CallError> for Problem {
             CallError::NoCapacity { .. } => Self::unavailable("no-capacity", title),
             CallError::Stopping => Self::unavailable("stopping", title),
             CallError::Sandbox { began, .. } => Self { retryable: !began, ..Self::unavailable("sandbox-lost", title) },
+        }
+    }
+}
+
+impl From<MethodRefused> for Problem {
+    fn from(error: MethodRefused) -> Self {
+        let title = error.to_string();
+        match error {
+            MethodRefused::WrongArguments(_) => {
+                Self::caller(StatusCode::UNPROCESSABLE_ENTITY, "wrong-arguments", title)
+            }
+            MethodRefused::NoSuchMethod(_) | MethodRefused::UnknownMethod { .. } => {
+                Self::caller(StatusCode::NOT_FOUND, "unknown-method", title)
+            }
+            MethodRefused::Stopped(_) => Self::caller(StatusCode::CONFLICT, "stopped", title),
+            MethodRefused::TooDeep => Self::caller(StatusCode::UNPROCESSABLE_ENTITY, "too-deep", title),
+            MethodRefused::Start(error) => Self::of_helper(error),
+            MethodRefused::Invoke(error) => error.into(),
+        }
+    }
+}
+
+impl From<InvokeError> for Problem {
+    fn from(error: InvokeError) -> Self {
+        match error {
+            InvokeError::NothingCached => {
+                Self::caller(StatusCode::GATEWAY_TIMEOUT, "nothing-cached", error.to_string())
+            }
+            InvokeError::MeteringFull(_) => Self::unavailable(
+                "metering-full",
+                "calls cannot be metered at the moment, so none is answered; try again",
+            ),
+            InvokeError::FollowTimeout => Self::unavailable("no-outcome", error.to_string()),
+        }
+    }
+}
+
+impl From<ManageError> for Problem {
+    fn from(error: ManageError) -> Self {
+        let title = error.to_string();
+        let conflict = |code| Self::caller(StatusCode::CONFLICT, code, title.clone());
+        match error {
+            ManageError::Invalid(code, _) => Self::caller(StatusCode::UNPROCESSABLE_ENTITY, code, title),
+            ManageError::Bound { .. } => conflict("bound"),
+            ManageError::Busy(_) => conflict("busy"),
+            ManageError::NoHook(_) => Self::caller(StatusCode::UNPROCESSABLE_ENTITY, "no-hook", title),
+            ManageError::Start(error) | ManageError::Hook { error, .. } => {
+                let cause = Self::of_helper(error);
+                Self { title: format!("{title}: {}", cause.title), ..cause }
+            }
+            ManageError::Store(error) => error.into(),
+            ManageError::Route(error) => Self::internal(&error),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raas_contract::{Connection, ConnectionEnd, ContractError, Invoke};
+use raas_contract::{Connection, ConnectionEnd, ContractError, Invoke, Loaded};
 use raas_core::{InstanceId, TimestampUs};
 use raas_sandbox::{ExitCause, SandboxExit, SandboxHandle};
 use tokio::sync::OwnedSemaphorePermit;
@@ -30,7 +30,6 @@ pub struct Instance {
     connection: Connection,
     sandbox: SandboxHandle,
     memory_mb: u32,
-    timeout_s: u32,
     phase: Mutex<Phase>,
     /// Set when the platform stops: whatever ends then is not the function's fault.
     stopping: CancellationToken,
@@ -60,18 +59,16 @@ impl Instance {
         started_at: TimestampUs,
         connection: Connection,
         sandbox: SandboxHandle,
-        limits: (u32, u32),
+        memory_mb: u32,
         places: (OwnedSemaphorePermit, TenantPlace),
         stopping: CancellationToken,
     ) -> Arc<Self> {
-        let (memory_mb, timeout_s) = limits;
         Arc::new(Self {
             id,
             started_at,
             connection,
             sandbox,
             memory_mb,
-            timeout_s,
             phase: Mutex::new(Phase::Loading),
             stopping,
             _places: places,
@@ -93,25 +90,30 @@ impl Instance {
         allowed
     }
 
-    /// Runs one request to its end, or to its timeout. With the outcome comes what it took in the instance, microseconds.
+    /// What the runtime said of its code.
+    pub fn loaded(&self) -> Loaded {
+        self.connection.loaded()
+    }
+
+    /// Runs one request to its end, or to its timeout, `limit_s`. With the outcome comes what it took in the instance, microseconds.
     ///
     /// The outcome is an error, `Err(None)`, when the instance was gone before the request left the platform, so that
     /// another may take it.
-    pub async fn call(&self, invoke: Invoke<'_>) -> (Result<Bytes, Option<CallError>>, u64) {
+    pub async fn call(&self, invoke: Invoke<'_>, limit_s: u32) -> (Result<Bytes, Option<CallError>>, u64) {
         let started = Instant::now();
         let call = match self.connection.invoke(invoke) {
             Ok(call) => call,
             Err(ContractError::Ended { sent: false, .. }) => return (Err(None), 0),
             Err(error) => return (Err(Some(self.explain(error).await)), 0),
         };
-        let limit = Duration::from_secs(u64::from(self.timeout_s));
+        let limit = Duration::from_secs(u64::from(limit_s));
         let answered = tokio::time::timeout(limit, call).await;
         // Before the explanation, which may wait for the exit status.
         let exec_us = micros_since(started);
         let outcome = match answered {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(error)) => Err(Some(self.explain(error).await)),
-            Err(_) => Err(Some(CallError::Timeout { limit_s: self.timeout_s })),
+            Err(_) => Err(Some(CallError::Timeout { limit_s })),
         };
         (outcome, exec_us)
     }

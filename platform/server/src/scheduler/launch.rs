@@ -185,16 +185,23 @@ impl Launcher {
 
         let Booted { sandbox, connection, logs, capacity } = booted;
         let id = InstanceId::generate();
-        let times = (manifest.memory_mb, manifest.timeout_s);
+        connection.serve_calls(Arc::clone(&spec.calls));
         logs.attach(LogTarget { function: spec.function, version: spec.version, instance: id }, &connection);
         let places = (capacity, tenant_place);
-        let instance =
-            Instance::new(id, self.clock.now(), connection, sandbox.clone(), times, places, self.stopping.clone());
+        let instance = Instance::new(
+            id,
+            self.clock.now(),
+            connection,
+            sandbox.clone(),
+            manifest.memory_mb,
+            places,
+            self.stopping.clone(),
+        );
         sandbox
             .assign(Assignment { code_dir: spec.code_dir.clone(), limits })
             .await
             .map_err(|error| self.no_sandbox(error.to_string()))?;
-        instance.init(&init_request(spec), self.limits.init_timeout_s).await?;
+        instance.init(&init_request(spec), spec.init_timeout_s.unwrap_or(self.limits.init_timeout_s)).await?;
         instance.advance(Phase::Loaded);
         Ok(instance)
     }
@@ -315,5 +322,7 @@ fn init_request(spec: &VersionSpec) -> InitRequest {
         timeout_s: manifest.timeout_s,
         concurrency: manifest.scaling.concurrency,
         env: manifest.env.clone(),
+        helpers: spec.helpers.clone(),
+        helper: spec.helper.as_deref().cloned(),
     }
 }

@@ -15,7 +15,7 @@ pub use error::CallError;
 pub use instance::{InstanceStatus, micros_since};
 pub use launch::{LaunchLimits, Launcher};
 pub use spawner::SpawnerHandle;
-pub use version_pool::{VersionPool, VersionSpec};
+pub use version_pool::{Lease, VersionPool, VersionSpec};
 pub use warm_pool::{RuntimeKind, WarmPool};
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use raas_contract::{CallSink, HelperInit, Loaded};
 use raas_core::{FunctionId, FunctionManifest, TenantId, limits};
 use std::path::PathBuf;
 use tokio::sync::oneshot;
@@ -24,6 +25,12 @@ const MINIMUM_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Instances of a minimum that are started at once, so that calls of others are not held up by them.
 const MINIMUM_STARTS_AT_ONCE: u32 = 4;
 
+/// How long a helper is left alone after its first failed start; doubled by each further one …
+const START_BACK_OFF: Duration = Duration::from_millis(500);
+
+/// … up to this.
+const START_BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
 /// What is run: everything a sandbox needs to know of a version.
 #[derive(Debug, Clone)]
 pub struct VersionSpec {
@@ -37,6 +44,14 @@ pub struct VersionSpec {
     pub manifest: Arc<FunctionManifest>,
     /// The folder that is mounted as `/var/task`.
     pub code_dir: PathBuf,
+    /// What makes the code a helper, where it is one.
+    pub helper: Option<Arc<HelperInit>>,
+    /// The names by which the code may call helpers.
+    pub helpers: Vec<String>,
+    /// Answers what the code asks of the platform.
+    pub calls: Arc<dyn CallSink>,
+    /// How long the code may take to load; the platform's own limit where nothing is said, seconds.
+    pub init_timeout_s: Option<u32>,
 }
 
 struct Slot {
@@ -57,15 +72,33 @@ struct Grant {
     cold_us: u64,
 }
 
+/// Starts that failed one after another.
+struct Failure {
+    error: CallError,
+    count: u32,
+    at: Instant,
+}
+
+impl Failure {
+    /// How long a helper that does not start is left alone: callers are told the last failure meanwhile.
+    fn back_off(&self) -> Duration {
+        (START_BACK_OFF * 2u32.saturating_pow(self.count.saturating_sub(1))).min(START_BACK_OFF_MAX)
+    }
+}
+
 #[derive(Default)]
 struct State {
     slots: Vec<Slot>,
     starting: u32,
     waiters: VecDeque<Waiter>,
     closed: bool,
+    /// Who serves the calls that still come here.
+    successor: Option<Arc<VersionPool>>,
     /// How many instances are kept even when idle.
     minimum: u32,
     retry_minimum_at: Option<Instant>,
+    /// The last start's failure, where none has succeeded since.
+    failure: Option<Failure>,
     /// Whether the scheduler looks after this pool.
     watched: bool,
 }
@@ -124,6 +157,24 @@ impl VersionPool {
     /// # Errors
     /// [`CallError`]: queue full, nothing free in time, the code does not load, the platform stops or lacks a sandbox.
     pub async fn acquire(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
+        let mut pool = Arc::clone(self);
+        // Ends: every pool hands over once, to one that was made after it.
+        loop {
+            match pool.acquire_here(deadline).await {
+                Err(CallError::Stopping) => match pool.successor() {
+                    Some(successor) => pool = successor,
+                    None => return Err(CallError::Stopping),
+                },
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn successor(&self) -> Option<Arc<Self>> {
+        self.state.lock().successor.clone()
+    }
+
+    async fn acquire_here(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
         let asked = Instant::now();
         let (receiver, newly_watched) = {
             let mut state = self.state.lock();
@@ -134,6 +185,14 @@ impl VersionPool {
                 && let Some(lease) = self.take_free(&mut state)
             {
                 return Ok(lease);
+            }
+            if let Some(failure) = &state.failure
+                && self.spec.helper.is_some()
+                && state.slots.is_empty()
+                && state.starting == 0
+                && failure.at.elapsed() < failure.back_off()
+            {
+                return Err(failure.error.clone());
             }
             if state.waiters.len() >= limits::QUEUE_MAX_WAITS {
                 state.waiters.retain(|waiter| !waiter.grant.is_closed());
@@ -237,6 +296,7 @@ impl VersionPool {
                     draining: false,
                 });
                 state.retry_minimum_at = None;
+                state.failure = None;
                 self.grant_free(&mut state, Some(cold_us));
                 drop(state);
                 let pool = Arc::downgrade(self);
@@ -249,6 +309,10 @@ impl VersionPool {
             }
             Err(error) => {
                 state.retry_minimum_at = Some(Instant::now() + MINIMUM_RETRY_AFTER);
+                if !error.is_refusal() {
+                    let count = state.failure.as_ref().map_or(0, |failure| failure.count) + 1;
+                    state.failure = Some(Failure { error: error.clone(), count, at: Instant::now() });
+                }
                 if purpose == Purpose::Minimum && matches!(error, CallError::NoCapacity { .. }) {
                     // No room for one that nobody asked for says nothing to those who do.
                     self.start_wanted(&mut state);
@@ -396,6 +460,21 @@ impl VersionPool {
         empty
     }
 
+    /// Hands all calls over to `successor`, those that wait included; what runs here ends with its last call.
+    pub fn hand_over(self: &Arc<Self>, successor: Arc<Self>) {
+        self.state.lock().successor = Some(successor);
+        self.close();
+    }
+
+    /// Ends every instance at once, whatever it does; the next call starts another.
+    pub fn kill_all(self: &Arc<Self>) {
+        let slots = std::mem::take(&mut self.state.lock().slots);
+        for slot in slots {
+            slot.instance.advance(Phase::Draining);
+            slot.instance.kill();
+        }
+    }
+
     /// Takes no more calls: idle instances end now, busy ones with their last call, waits are told.
     pub fn close(self: &Arc<Self>) {
         let (idle, waiters) = {
@@ -434,6 +513,26 @@ impl VersionPool {
                 started_at: slot.instance.started_at.to_string(),
             })
             .collect()
+    }
+
+    /// Instances that take calls, that are being started, that finish their last calls, and why the last start failed where
+    /// none has succeeded since.
+    pub fn observe(&self) -> (usize, u32, usize, Option<CallError>) {
+        let state = self.state.lock();
+        let draining = state.slots.iter().filter(|slot| slot.draining).count();
+        let failure = state.failure.as_ref().map(|failure| failure.error.clone());
+        (state.slots.len() - draining, state.starting, draining, failure)
+    }
+
+    /// What a ready instance said of its code; nothing where there is none.
+    pub fn loaded(&self) -> Loaded {
+        self.state.lock().slots.first().map(|slot| slot.instance.loaded()).unwrap_or_default()
+    }
+
+    /// Whether a call runs or waits.
+    pub fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        !state.waiters.is_empty() || state.slots.iter().any(|slot| slot.in_flight > 0)
     }
 
     /// Instances ready, starting, and calls waiting.

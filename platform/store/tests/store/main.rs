@@ -4,6 +4,7 @@
 mod support;
 
 mod functions;
+mod helpers;
 mod idempotency;
 mod invocations;
 mod logs;

@@ -18,6 +18,8 @@ class Context:
     function_name = ""
     function_version = ""
     memory_mb = 0
+    #: The helpers that the function is bound to: `context.helper("geo").route(src="SEA")`.
+    helper = None
 
     def __init__(self, id_bytes, deadline_ms, trace_bytes):
         self._id_bytes = id_bytes
@@ -49,8 +51,9 @@ class Context:
         return f"<Context {self.function_name} {self.invocation_id}>"
 
 
-def describe_function(settings):
+def describe_function(settings, helpers=None):
     """Sets what is the same for every invocation of this process, once, at INIT."""
+    Context.helper = staticmethod(helpers) if helpers else None
     Context.function_name = settings["function_name"]
     Context.function_version = settings["function_version"]
     Context.memory_mb = settings["memory_mb"]

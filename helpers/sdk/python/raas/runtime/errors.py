@@ -25,7 +25,12 @@ HIDDEN_FILES = (
 def error_frame(kind, request_id, error, code_dir=""):
     """A frame of `kind` (ERROR or INIT_FAILED) that describes `error`."""
     name, message, stack = describe(error, code_dir)
-    return frame(kind, request_id, error_payload(name, message, stack))
+    payload = error_payload(name, message, stack)
+    # A class attribute of our own errors: what it says is known.
+    code = getattr(type(error), "raas_error_code", None)
+    if code is not None:
+        payload = payload[:-1] + b',"code":"%s"}' % code.encode()
+    return frame(kind, request_id, payload)
 
 
 def error_payload(name, message, stack):

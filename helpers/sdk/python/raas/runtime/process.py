@@ -14,6 +14,8 @@ import traceback
 from time import perf_counter_ns
 
 from . import serve_main, serve_tasks, serve_threads
+from .bound_helpers import BoundHelpers
+from .calls import Calls
 from .connection import Connection
 from .context import describe_function
 from .errors import error_frame
@@ -31,11 +33,12 @@ from .frames import (
     frame,
 )
 from .handler import load_handler
+from .helper_service import HelperService
 from .idle import receive_or_report
 from .invocation import Answerer
 from .logs import INSTANCE, Logs
 from .preload import preload
-from .process_exit import leave, stop
+from .process_exit import call_at_stop, leave, stop
 
 
 def main():
@@ -57,15 +60,16 @@ def run(connection, logs):
     connection.send(frame(BOOTED, 0, booted_payload()))
     reader = FrameReader()
     init_payload, backlog = wait_for_init(connection, reader)
-    handler, settings = initialise(connection, logs, init_payload)
+    calls = Calls(connection, reader)
+    handler, settings = initialise(connection, logs, init_payload, calls)
     answerer = Answerer(handler, settings["code_dir"], connection, logs)
     concurrency = settings["concurrency"]
     if is_async(handler):
-        serve_tasks.serve(connection, reader, backlog, answerer)
+        serve_tasks.serve(connection, reader, backlog, answerer, calls)
     elif concurrency > 1:
-        serve_threads.serve(connection, reader, backlog, answerer, concurrency)
+        serve_threads.serve(connection, reader, backlog, answerer, calls, concurrency)
     else:
-        serve_main.serve(connection, reader, backlog, answerer)
+        serve_main.serve(connection, reader, backlog, answerer, calls)
 
 
 def prepare_interpreter():
@@ -103,15 +107,23 @@ def wait_for_init(connection, reader):
                 raise ProtocolError(f"frame kind {kind:#04x} before INIT")
 
 
-def initialise(connection, logs, payload):
+def initialise(connection, logs, payload, calls):
     """The handler and INIT's settings, after READY was said; a failure is reported and ends the process."""
     started_ns = perf_counter_ns()
     code_dir = ""
     try:
         settings = json.loads(payload)
         code_dir = settings["code_dir"]
-        describe_function(settings)
-        handler = load_handler(settings)
+        helpers = BoundHelpers(calls, settings.get("helpers", ()))
+        describe_function(settings, helpers)
+        facts = b""
+        if settings.get("helper") is None:
+            handler = load_handler(settings)
+        else:
+            service = HelperService(settings, calls, helpers)
+            handler = service.handle_async if service.is_async else service.handle
+            call_at_stop(service.helper.stop)
+            facts = json.dumps(service.description())[1:-1].encode()
         settings["concurrency"] = int(settings["concurrency"])
     except BaseException as error:
         if connection.detached:
@@ -123,7 +135,7 @@ def initialise(connection, logs, payload):
     # What the modules made stays for good: collections need not look at it again.
     gc.freeze()
     init_us = (perf_counter_ns() - started_ns) // 1000
-    connection.send(frame(READY, 0, b'{"init_us":%d}' % init_us))
+    connection.send(frame(READY, 0, b'{"init_us":%d%s%s}' % (init_us, b"," if facts else b"", facts)))
     return handler, settings
 
 

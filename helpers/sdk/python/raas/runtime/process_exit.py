@@ -10,12 +10,21 @@ import sys
 import traceback
 
 
+_at_stop = []
+
+
+def call_at_stop(function):
+    """Has `function` called once at the orderly end, before exit handlers."""
+    _at_stop.append(function)
+
+
 def stop():
-    """The orderly end: exit handlers of the function run, then status 0."""
-    try:
-        atexit._run_exitfuncs()
-    except BaseException:
-        traceback.print_exc()
+    """The orderly end: a helper's own end, then exit handlers of the code, then status 0."""
+    for step in (*_at_stop, atexit._run_exitfuncs):
+        try:
+            step()
+        except BaseException:
+            traceback.print_exc()
     leave(0)
 
 

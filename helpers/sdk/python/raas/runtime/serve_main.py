@@ -6,17 +6,20 @@ ordinary single-threaded process. While the handler runs no frame is read: PING 
 
 import traceback
 
-from .frames import CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
+from .frames import ANSWER, CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
 from .idle import receive_or_report
 from .process_exit import stop
 
 
-def serve(connection, reader, backlog, answerer):
+def serve(connection, reader, backlog, answerer, calls):
     """Runs until STOP or the end of the connection; does not return."""
     answer = answerer.answer
     send = connection.send
     feed = reader.feed
-    frames = backlog
+    receive = lambda: feed(receive_or_report(connection, reader))
+    # What came while the code was loaded and asked the platform for something.
+    calls.deferred[:0] = backlog
+    frames = ()
     while True:
         for kind, request_id, payload in frames:
             if kind == INVOKE:
@@ -28,6 +31,8 @@ def serve(connection, reader, backlog, answerer):
                 send(frame(PONG, request_id))
             elif kind == STOP:
                 stop()
+            elif kind == ANSWER:
+                calls.complete(request_id, payload)
             elif kind != CANCEL:
                 raise ProtocolError(f"unknown frame kind {kind:#04x}")
-        frames = feed(receive_or_report(connection, reader))
+        frames = calls.receive(receive)

@@ -6,16 +6,20 @@ blocking mode and is only read when the loop says that there is something: sendi
 
 import asyncio
 import sys
+import threading
 import traceback
 
-from .frames import CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
+from .frames import ANSWER, CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
+from .idle import receive_or_report
 from .process_exit import leave, stop
 
 
 class TaskServer:
     """The frames of one connection as tasks on the running loop."""
 
-    def __init__(self, connection, reader, answerer, loop):
+    def __init__(self, connection, reader, answerer, calls, loop):
+        self._calls = calls
+        self._thread = threading.get_ident()
         self._connection = connection
         self._reader = reader
         self._answerer = answerer
@@ -53,12 +57,31 @@ class TaskServer:
                 self._connection.send(frame(PONG, request_id))
             elif kind == CANCEL:
                 self._cancel(request_id)
+            elif kind == ANSWER:
+                self._calls.complete(request_id, payload)
             elif kind == STOP:
                 self._stopping = True
             else:
                 raise ProtocolError(f"unknown frame kind {kind:#04x}")
         if self._stopping and not self._running:
             stop()
+
+    def wait(self, waiter):
+        """How a thread waits for the answer of a call: any other lets the loop read, the loop's own reads itself."""
+        if threading.get_ident() != self._thread:
+            while waiter.answer is None:
+                waiter.sleep()
+            return
+        while waiter.answer is None:
+            frames = self._reader.feed(receive_or_report(self._connection, self._reader))
+            later = []
+            for one in frames:
+                if one[0] == ANSWER:
+                    self._calls.complete(one[1], one[2])
+                else:
+                    later.append(one)
+            if later:
+                self._loop.call_soon(self.guarded, lambda later=later: self.take(later))
 
     async def _run(self, request_id, payload):
         try:
@@ -85,11 +108,14 @@ class TaskServer:
         task.cancel()
 
 
-def serve(connection, reader, backlog, answerer):
+def serve(connection, reader, backlog, answerer, calls):
     """Runs until STOP or the end of the connection; does not return."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    server = TaskServer(connection, reader, answerer, loop)
+    server = TaskServer(connection, reader, answerer, calls, loop)
+    calls.wait = server.wait
+    calls.loop = loop
+    backlog += calls.deferred
     loop.add_reader(connection.fileno(), server.on_readable)
     loop.call_soon(server.guarded, lambda: server.take(backlog))
     while True:

@@ -15,7 +15,7 @@ from _queue import SimpleQueue
 from collections import deque
 from time import perf_counter, sleep
 
-from .frames import CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
+from .frames import ANSWER, CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
 from .idle import receive_or_report
 from .process_exit import stop
 
@@ -26,18 +26,22 @@ LOOKS_MAX = 25
 # A handler is quick when it takes less than this, and is trusted to be after so many quick calls in a row.
 QUICK_S = 0.001
 QUICK_CALLS = 64
-# Beside the threads that run calls, one reads and one watches.
-OTHER_THREADS = 2
+# Beside the threads that run calls, one reads, one watches and one waits to stop.
+OTHER_THREADS = 3
 QUIET_LOOK_S = 0.005
 
 
 class Server:
     """The threads of one process. Whoever has the right to read is alone with `_frames` and the reader."""
 
-    def __init__(self, connection, reader, backlog, answerer, concurrency):
+    def __init__(self, connection, reader, backlog, answerer, calls, concurrency):
         self._connection = connection
+        self._calls = calls
+        calls.wait = self.wait
+        # Whether the thread runs a call that it has read itself, with the right to read on the table meanwhile.
+        self._own = threading.local()
         self._receive_frames = lambda: reader.feed(receive_or_report(connection, reader))
-        self._frames = deque(backlog)
+        self._frames = deque((*backlog, *calls.deferred))
         self._answer = answerer.answer
         self._end = SimpleQueue()
         # The threads that have nothing to do, less the work that waits for one.
@@ -108,27 +112,70 @@ class Server:
                         self._give(self._run_apart, (request_id, payload))
                     elif not self._run_here(request_id, payload):
                         return
-                elif kind == PING:
-                    self._connection.send(frame(PONG, request_id))
-                elif kind == CANCEL:
-                    self._cancel(request_id)
                 elif kind == STOP:
-                    while self._running:
-                        sleep(QUIET_LOOK_S)
-                    self._end.put(None)
-                    return
+                    self._give(self._stop_when_quiet, ())
                 else:
-                    raise ProtocolError(f"unknown frame kind {kind:#04x}")
+                    self._take(kind, request_id, payload)
             frames.extend(self._receive_frames())
 
-    def _run_here(self, request_id, payload):
-        """Runs a call on the reading thread. Tells whether the thread still has the right to read."""
+    def _take(self, kind, request_id, payload):
+        """What any reader does with a frame that is no work."""
+        if kind == ANSWER:
+            self._calls.complete(request_id, payload)
+        elif kind == PING:
+            self._connection.send(frame(PONG, request_id))
+        elif kind == CANCEL:
+            self._cancel(request_id)
+        else:
+            raise ProtocolError(f"unknown frame kind {kind:#04x}")
+
+    def _stop_when_quiet(self):
+        # Reading goes on: what still runs may wait for answers.
+        while self._running:
+            sleep(QUIET_LOOK_S)
+        self._end.put(None)
+
+    def wait(self, waiter):
+        """How a thread waits for the answer of a call. Where nobody reads, it reads itself, which spares waking two threads;
+        work that comes meanwhile goes to other threads."""
+        while waiter.answer is None:
+            if not self._take_right():
+                waiter.sleep()
+                continue
+            while waiter.answer is None:
+                frames = self._frames
+                if not frames:
+                    frames.extend(self._receive_frames())
+                while frames:
+                    kind, request_id, payload = frames.popleft()
+                    if kind == INVOKE:
+                        with self._lock:
+                            self._running[request_id] = None
+                        self._give(self._run_apart, (request_id, payload))
+                    elif kind == STOP:
+                        self._give(self._stop_when_quiet, ())
+                    else:
+                        self._take(kind, request_id, payload)
+            if getattr(self._own, "reads", False) and not self._calls.anybody_waits():
+                self._lay_down()
+            else:
+                # Somebody has to read at once, and this thread has its call to go on with.
+                self._give(self._read, ())
+
+    def _lay_down(self):
+        """Puts the right to read on the table while this thread runs a call."""
         self._begun += 1
         self._table.append(None)
         if self._watch_sleeps:
             self._watch_sleeps = False
             self._wake.put(None)
+
+    def _run_here(self, request_id, payload):
+        """Runs a call on the reading thread. Tells whether the thread still has the right to read."""
+        self._lay_down()
+        self._own.reads = True
         self._run(request_id, payload)
+        self._own.reads = False
         return self._take_right()
 
     def _run_apart(self, request_id, payload):
@@ -198,6 +245,6 @@ class Server:
                 self._running[request_id] = False
 
 
-def serve(connection, reader, backlog, answerer, concurrency):
+def serve(connection, reader, backlog, answerer, calls, concurrency):
     """Runs until STOP or the end of the connection; does not return."""
-    Server(connection, reader, backlog, answerer, concurrency).run()
+    Server(connection, reader, backlog, answerer, calls, concurrency).run()

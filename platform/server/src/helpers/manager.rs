@@ -1,0 +1,463 @@
+//! Instances from their making to their end: every change is a rolling one.
+//!
+//! A change (another version, another configuration, new data) makes a pool of its own, waits until a replica in it is ready,
+//! writes the change down, puts the new route in the snapshot, and only then hands the old pool over: calls that waited there
+//! are served by the new one, calls that run end where they are. What fails before the change is written down changes nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use raas_core::{FunctionName, HelperInstanceId, TenantId};
+use raas_helpers::{AdminState, Observation, Observed, Schema, check_bindings};
+use raas_store::{HelperInstanceRow, HelperVersionQuery, HelperVersionRow, NewHelperInstance, StoreError};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::route::{HelperRoute, RouteError, RouteParts};
+use super::switchboard::Switchboard;
+use super::{precompute, training};
+use crate::app::App;
+use crate::scheduler::{CallError, Lease, Scheduler};
+
+/// How often instances are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How often state past its time is removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How much longer than its own start a first replica may wait for a place.
+const START_MARGIN: Duration = Duration::from_secs(30);
+
+/// Makes and changes instances.
+pub struct HelperManager {
+    scheduler: Arc<Scheduler>,
+    switchboard: Arc<Switchboard>,
+    /// One change of an instance at a time.
+    changing: Mutex<HashMap<HelperInstanceId, Arc<tokio::sync::Mutex<()>>>>,
+    observed: Mutex<HashMap<HelperInstanceId, Observed>>,
+    /// Instances that are being trained.
+    pub(super) training: Mutex<HashSet<HelperInstanceId>>,
+    /// When training was last begun, this process's runs only.
+    pub(super) trained_at: Mutex<HashMap<HelperInstanceId, Instant>>,
+    /// Epochs whose candidates have been computed or are being.
+    pub(super) precomputed: Mutex<HashMap<HelperInstanceId, u64>>,
+}
+
+/// An instance to be made.
+#[derive(Debug, Clone)]
+pub struct NewInstance {
+    /// Whose it will be.
+    pub tenant: TenantId,
+    /// Who published the helper.
+    pub publisher: String,
+    /// The helper.
+    pub helper: String,
+    /// Its version; the highest where nothing is said.
+    pub version: Option<String>,
+    /// The instance's name.
+    pub name: String,
+    /// Its configuration.
+    pub config: Value,
+    /// The instances that it calls, by the name in its code.
+    pub bindings: BTreeMap<String, String>,
+}
+
+/// A change of an instance.
+#[derive(Debug, Clone)]
+pub enum InstanceChange {
+    /// Another version.
+    Version(String),
+    /// The version before the last change of version.
+    Rollback,
+    /// Another configuration.
+    Config(Value),
+    /// New data: the outcome of training.
+    Data,
+    /// It serves again.
+    Start,
+    /// It takes no more calls; at once: nor does what runs finish.
+    Stop {
+        /// Whether calls that run are cut off.
+        at_once: bool,
+    },
+}
+
+/// Why an instance was not made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ManageError {
+    /// The request is not acceptable.
+    #[error("{1}")]
+    Invalid(&'static str, String),
+    /// No replica of it starts; what was before is still in force.
+    #[error("no replica of it became ready, so nothing was changed")]
+    Start(CallError),
+    /// It is used.
+    #[error("`{name}` is bound to {}; remove the bindings, or delete it with force", .bound.join(", "))]
+    Bound {
+        /// The instance.
+        name: String,
+        /// What calls it.
+        bound: Vec<String>,
+    },
+    /// Something else happens to it.
+    #[error("{0}")]
+    Busy(String),
+    /// The helper has no such hook.
+    #[error("{0}")]
+    NoHook(String),
+    /// The helper's own hook failed.
+    #[error("the helper's {hook} failed; what was before is still in force")]
+    Hook {
+        /// Which.
+        hook: &'static str,
+        /// How.
+        error: CallError,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is stored cannot be read.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+}
+
+impl HelperManager {
+    /// A manager over the scheduler that starts replicas.
+    pub fn new(scheduler: Arc<Scheduler>, switchboard: Arc<Switchboard>) -> Self {
+        Self {
+            scheduler,
+            switchboard,
+            changing: Mutex::default(),
+            observed: Mutex::default(),
+            training: Mutex::default(),
+            trained_at: Mutex::default(),
+            precomputed: Mutex::default(),
+        }
+    }
+
+    pub(super) fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    pub(super) fn switchboard(&self) -> &Arc<Switchboard> {
+        &self.switchboard
+    }
+
+    /// Brings all instances into the snapshot: at start.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn load(&self, app: &App) -> Result<(), StoreError> {
+        for (instance, version) in app.store.helper_instance_load_all().await? {
+            let parts = parts(app, &instance, &version);
+            match HelperRoute::new(&parts, &self.scheduler, &self.switchboard, None) {
+                Ok(route) => self.publish_route(app, Arc::new(route)),
+                Err(error) => {
+                    tracing::error!(helper.instance = %instance.id, error = %error, "a helper instance is not served");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn publish_route(&self, app: &App, route: Arc<HelperRoute>) {
+        let minimum = if route.admin == AdminState::Serving { route.manifest.scaling.min } else { 0 };
+        app.routing.set_helper(Arc::clone(&route));
+        route.pool.set_minimum(minimum);
+    }
+
+    /// Where an instance stands.
+    pub fn observed(&self, app: &App, route: &HelperRoute) -> Observed {
+        let now = app.clock.now();
+        let (ready, starting, draining, failure) = route.pool.observe();
+        let failure = failure.map(|error| crate::gateway::Problem::of_helper(error).sentence());
+        let seen = Observation { ready, starting, draining, failure };
+        let mut all = self.observed.lock();
+        let observed = all.entry(route.id).or_insert_with(|| Observed::created(now));
+        observed.look(route.admin, &seen, now);
+        observed.clone()
+    }
+
+    /// Makes an instance, and starts a replica of it, so that what does not start is not made.
+    ///
+    /// # Errors
+    /// [`ManageError`]; there is no instance then.
+    pub async fn create(&self, app: &Arc<App>, new: NewInstance) -> Result<HelperInstanceRow, ManageError> {
+        let name =
+            FunctionName::parse(&new.name).map_err(|error| ManageError::Invalid("invalid-name", error.to_string()))?;
+        let version = find_version(app, new.tenant, &new.publisher, &new.helper, new.version.as_deref()).await?;
+        check_config(&version, &new.config)?;
+        check_devices(&version)?;
+        self.check_new_bindings(app, &new, &version)?;
+        let row = app
+            .store
+            .helper_instance_create(
+                &NewHelperInstance {
+                    tenant: new.tenant,
+                    name,
+                    helper: version.helper,
+                    publisher: new.publisher,
+                    helper_name: new.helper,
+                    version: version.version.clone(),
+                    config: new.config.to_string(),
+                    bindings: new.bindings,
+                },
+                app.clock.now(),
+            )
+            .await?;
+        let lock = self.lock_of(row.id);
+        let _changing = lock.lock().await;
+        let started = async {
+            let route = HelperRoute::new(&parts(app, &row, &version), &self.scheduler, &self.switchboard, None)?;
+            drop(start_one(&route).await?);
+            Ok::<_, ManageError>(route)
+        };
+        match started.await {
+            Ok(route) => {
+                self.publish_route(app, Arc::new(route));
+                Ok(row)
+            }
+            Err(error) => {
+                app.store.helper_instance_delete(row.id, app.clock.now()).await?;
+                Err(error)
+            }
+        }
+    }
+
+    fn check_new_bindings(&self, app: &App, new: &NewInstance, version: &HelperVersionRow) -> Result<(), ManageError> {
+        let invalid = |text: String| Err(ManageError::Invalid("invalid-bindings", text));
+        let snapshot = app.routing.load();
+        for name in &version.manifest.helpers {
+            let Some(instance) = new.bindings.get(name) else {
+                return invalid(format!("the helper calls `{name}`: bind it to an instance with `bindings`"));
+            };
+            if snapshot.helper(&new.tenant, instance).is_none() {
+                return invalid(format!("`{name}` is bound to `{instance}`, which is not an instance of yours"));
+            }
+        }
+        if let Some(name) = new.bindings.keys().find(|name| !version.manifest.helpers.contains(name)) {
+            return invalid(format!("the helper calls nothing by the name `{name}`"));
+        }
+        let mut calls: BTreeMap<String, Vec<String>> = snapshot
+            .helpers()
+            .filter(|route| route.tenant == new.tenant)
+            .map(|route| (route.name.clone(), route.bindings.values().cloned().collect()))
+            .collect();
+        calls.insert(new.name.clone(), new.bindings.values().cloned().collect());
+        check_bindings(&calls).map_err(|error| ManageError::Invalid("binding-cycle", error.to_string()))
+    }
+
+    fn lock_of(&self, instance: HelperInstanceId) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.changing.lock().entry(instance).or_default())
+    }
+
+    /// Changes an instance.
+    ///
+    /// # Errors
+    /// [`ManageError`]; the instance is as it was then.
+    pub async fn change(
+        &self,
+        app: &Arc<App>,
+        instance: HelperInstanceId,
+        change: InstanceChange,
+    ) -> Result<HelperInstanceRow, ManageError> {
+        let lock = self.lock_of(instance);
+        let _changing = lock.lock().await;
+        let mut row = app.store.helper_instance_get_by_id(instance).await?;
+        let known = app.routing.load().helpers().find(|route| route.id == instance).cloned();
+        let Some(known) = known else {
+            return Err(StoreError::NotFound { what: "helper instance" }.into());
+        };
+        let mut version = app.store.helper_version_get(row.helper, HelperVersionQuery::Exactly(&row.version)).await?;
+        match &change {
+            InstanceChange::Version(_) | InstanceChange::Rollback => {
+                let wanted = match &change {
+                    InstanceChange::Version(wanted) => wanted.clone(),
+                    _ => row.previous_version.clone().ok_or_else(|| {
+                        ManageError::Invalid("no-previous-version", format!("`{}` has had no other version", row.name))
+                    })?,
+                };
+                version = app.store.helper_version_get(row.helper, HelperVersionQuery::Exactly(&wanted)).await?;
+                let config = serde_json::from_str(&row.config).unwrap_or_default();
+                check_config(&version, &config)?;
+                row.previous_version = Some(std::mem::replace(&mut row.version, wanted));
+            }
+            InstanceChange::Config(config) => {
+                check_config(&version, config)?;
+                row.config = config.to_string();
+            }
+            InstanceChange::Data => row.data_version += 1,
+            InstanceChange::Start => row.state = "serving".into(),
+            InstanceChange::Stop { .. } => row.state = "stopped".into(),
+        }
+        let route =
+            Arc::new(HelperRoute::new(&parts(app, &row, &version), &self.scheduler, &self.switchboard, Some(&known))?);
+        let first = match route.admin {
+            AdminState::Stopped => None,
+            AdminState::Serving => Some(start_one(&route).await?),
+        };
+        if let (InstanceChange::Config(config), Some(lease)) = (&change, &first)
+            && lease.instance().loaded().hooks.iter().any(|hook| hook == "reconfigure")
+        {
+            let event = serde_json::json!({ "hook": "reconfigure", "config": config });
+            if let Err(error) = training::hook(app, lease, &event, route.manifest.timeout_s).await {
+                route.pool.close();
+                return Err(ManageError::Hook { hook: "reconfigure", error });
+            }
+        }
+        let now = app.clock.now();
+        if let Err(error) = app.store.helper_instance_update(&row, now).await {
+            route.pool.close();
+            return Err(error.into());
+        }
+        self.publish_route(app, Arc::clone(&route));
+        if matches!(change, InstanceChange::Stop { at_once: true }) {
+            known.pool.kill_all();
+        }
+        known.pool.hand_over(Arc::clone(&route.pool));
+        if route.admin == AdminState::Stopped {
+            route.pool.close();
+        }
+        drop(first);
+        Ok(row)
+    }
+
+    /// Deletes an instance with its state. What runs in it ends with its last call.
+    ///
+    /// # Errors
+    /// [`ManageError::Bound`] where something calls it, unless `force`.
+    pub async fn delete(&self, app: &Arc<App>, route: &HelperRoute, force: bool) -> Result<(), ManageError> {
+        let lock = self.lock_of(route.id);
+        let _changing = lock.lock().await;
+        if !force {
+            let bound = self.bound_to(app, route);
+            if !bound.is_empty() {
+                return Err(ManageError::Bound { name: route.name.clone(), bound });
+            }
+        }
+        app.store.helper_instance_delete(route.id, app.clock.now()).await?;
+        let current = app.routing.load().helpers().find(|current| current.id == route.id).cloned();
+        app.routing.remove_helper(route);
+        if let Some(current) = current {
+            current.pool.close();
+        }
+        app.invoker.results.purge_function(route.function.id);
+        self.observed.lock().remove(&route.id);
+        self.trained_at.lock().remove(&route.id);
+        self.precomputed.lock().remove(&route.id);
+        self.changing.lock().remove(&route.id);
+        Ok(())
+    }
+
+    /// The functions and instances that call an instance, for people.
+    pub fn bound_to(&self, app: &App, route: &HelperRoute) -> Vec<String> {
+        let snapshot = app.routing.load();
+        let of_tenant = snapshot.functions().filter(|function| function.tenant == route.tenant);
+        let functions = of_tenant.filter(|function| {
+            let targets = function.aliases.values().flat_map(|alias| &alias.targets);
+            let mut aliased = targets.filter_map(|(number, _)| function.versions.get(number));
+            aliased.any(|version| version.manifest.helpers.values().any(|instance| *instance == route.name))
+        });
+        let mut bound: Vec<_> = functions.map(|function| format!("function {}", function.name)).collect();
+        let helpers = snapshot.helpers().filter(|other| other.tenant == route.tenant && other.id != route.id);
+        let helpers = helpers.filter(|other| other.bindings.values().any(|instance| *instance == route.name));
+        bound.extend(helpers.map(|other| format!("helper instance {}", other.name)));
+        bound.sort();
+        bound
+    }
+
+    /// Whether an instance is being trained.
+    pub fn is_training(&self, instance: HelperInstanceId) -> bool {
+        self.training.lock().contains(&instance)
+    }
+
+    /// Looks at all instances again and again: notes where they stand, trains what is due, computes candidates ahead.
+    pub async fn run(&self, app: Arc<App>, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            let routes: Vec<_> = app.routing.load().helpers().cloned().collect();
+            for route in &routes {
+                self.observed(&app, route);
+                training::start_if_due(self, &app, route);
+                precompute::start_if_due(self, &app, route, &stop);
+            }
+            if swept.elapsed() >= SWEEP_EVERY {
+                swept = Instant::now();
+                if let Err(error) = app.store.helper_state_sweep(app.clock.now()).await {
+                    tracing::warn!(error = %error, "helper state past its time could not be removed");
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn parts<'a>(app: &App, instance: &'a HelperInstanceRow, version: &'a HelperVersionRow) -> RouteParts<'a> {
+    RouteParts { instance, version, code_dir: app.deployer.image_folder(&version.image) }
+}
+
+/// Starts the first replica of a route that nobody knows yet. On failure its pool is closed.
+async fn start_one(route: &HelperRoute) -> Result<Lease, ManageError> {
+    let within = Duration::from_secs(u64::from(route.manifest.start_timeout_s)) + START_MARGIN;
+    match route.pool.acquire(Instant::now() + within).await {
+        Ok(lease) => Ok(lease),
+        Err(error) => {
+            route.pool.close();
+            Err(ManageError::Start(error))
+        }
+    }
+}
+
+async fn find_version(
+    app: &App,
+    tenant: TenantId,
+    publisher: &str,
+    helper: &str,
+    version: Option<&str>,
+) -> Result<HelperVersionRow, ManageError> {
+    let not_found = || StoreError::NotFound { what: "helper" };
+    let publisher = match app.store.tenant_get_by_name(publisher).await {
+        Ok(publisher) => publisher,
+        Err(StoreError::NotFound { .. }) => return Err(not_found().into()),
+        Err(error) => return Err(error.into()),
+    };
+    // Others' helpers need a plan, which nobody can have yet.
+    if publisher.id != tenant {
+        return Err(not_found().into());
+    }
+    let found = app.store.helper_get(publisher.id, helper).await?;
+    let query = version.map_or(HelperVersionQuery::Newest, HelperVersionQuery::Exactly);
+    Ok(app.store.helper_version_get(found, query).await?)
+}
+
+fn check_config(version: &HelperVersionRow, config: &Value) -> Result<(), ManageError> {
+    let invalid = |text: String| Err(ManageError::Invalid("invalid-config", text));
+    if !config.is_object() {
+        return invalid("the configuration must be a JSON object".into());
+    }
+    let Some(file) = &version.manifest.config else { return Ok(()) };
+    let text = version.schemas.get(file).map(String::as_str).unwrap_or_default();
+    let schema = Schema::parse(file, text).map_err(|error| RouteError::Stored(error.to_string()))?;
+    let problems = schema.problems(config);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    invalid(format!("the configuration does not fit the helper's schema: {}", problems.join("; ")))
+}
+
+fn check_devices(version: &HelperVersionRow) -> Result<(), ManageError> {
+    match version.manifest.devices.first() {
+        None => Ok(()),
+        Some(device) => Err(ManageError::Invalid(
+            "no-device",
+            format!("the helper needs the device `{device}`, and this platform maps no devices yet"),
+        )),
+    }
+}

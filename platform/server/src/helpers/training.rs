@@ -1,0 +1,151 @@
+//! Continuous training: `train()` in a replica of its own, apart from those that answer.
+//!
+//! The training replica has its own processor share and no calls in it, so training never holds an answer up. When it has
+//! returned, what it wrote to the state is committed, the data version goes up, and replicas that start from the new state
+//! replace the others by the same rolling change as any.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raas_contract::Invoke;
+use raas_core::InvocationId;
+use raas_helpers::AdminState;
+use raas_store::{HelperVersionQuery, TrainingOutcome};
+use serde_json::{Value, json};
+
+use super::manager::{HelperManager, InstanceChange, ManageError, parts};
+use super::route::{HelperRoute, Purpose, spec};
+use crate::app::App;
+use crate::scheduler::{CallError, Lease};
+use crate::trace::TraceContext;
+
+/// How much longer than its own start the training replica may wait for a place.
+const START_MARGIN: Duration = Duration::from_secs(30);
+
+/// What a training run came to.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The data version from now on.
+    pub data_version: u64,
+    /// What `train()` returned.
+    pub value: Value,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Runs a hook of a replica.
+///
+/// # Errors
+/// The helper's own error, or none came in time.
+pub(super) async fn hook(app: &App, lease: &Lease, event: &Value, limit_s: u32) -> Result<Bytes, CallError> {
+    let id = InvocationId::generate();
+    let deadline_unix_ms = app.clock.now().as_millis() + i64::from(limit_s) * 1000;
+    let (outcome, _) = lease
+        .instance()
+        .call(
+            Invoke {
+                invocation_id: id.as_bytes(),
+                deadline_unix_ms: u64::try_from(deadline_unix_ms).unwrap_or(0),
+                trace_context: &TraceContext::of_call(id, None, None).to_text(),
+                event: event.to_string().as_bytes(),
+                depth: 0,
+            },
+            limit_s,
+        )
+        .await;
+    if let Err(Some(CallError::Timeout { .. })) = &outcome {
+        lease.discard();
+    }
+    outcome.map_err(|error| {
+        error.unwrap_or(CallError::Sandbox { began: false, detail: "the replica was gone before its hook".into() })
+    })
+}
+
+/// Trains an instance that is due by its own schedule.
+pub(super) fn start_if_due(manager: &HelperManager, app: &Arc<App>, route: &Arc<HelperRoute>) {
+    let Some(every_s) = route.manifest.train.as_ref().and_then(|train| train.every_s) else { return };
+    if route.admin == AdminState::Stopped {
+        return;
+    }
+    {
+        // The first run is due one interval after the platform first saw the instance.
+        let mut trained_at = manager.trained_at.lock();
+        let at = trained_at.entry(route.id).or_insert_with(Instant::now);
+        if at.elapsed() < Duration::from_secs(u64::from(every_s)) {
+            return;
+        }
+        *at = Instant::now();
+    }
+    let (app, route) = (Arc::clone(app), Arc::clone(route));
+    tokio::spawn(async move {
+        if let Err(error) = app.helpers.train(&app, &route).await {
+            tracing::warn!(helper.instance = %route.id, error = %error, "a helper could not be trained; its answers are as before");
+        }
+    });
+}
+
+impl HelperManager {
+    /// Trains an instance now, and puts the outcome in force.
+    ///
+    /// # Errors
+    /// [`ManageError`]; the data version and all answers are as before then.
+    pub async fn train(&self, app: &Arc<App>, route: &HelperRoute) -> Result<Trained, ManageError> {
+        if !self.training.lock().insert(route.id) {
+            return Err(ManageError::Busy(format!("`{}` is being trained already", route.name)));
+        }
+        let begun = Instant::now();
+        self.trained_at.lock().insert(route.id, begun);
+        let _training = Training { manager: self, route };
+        let run = app.store.helper_training_begin(route.id, app.clock.now()).await?;
+        let outcome = self.train_apart(app, route, begun).await;
+        let (ended, detail, data_version) = match &outcome {
+            Ok(trained) => (TrainingOutcome::Succeeded, trained.value.to_string(), trained.data_version),
+            Err(error) => {
+                let why = match error {
+                    ManageError::Hook { error, .. } | ManageError::Start(error) => error.account(),
+                    other => other.to_string(),
+                };
+                (TrainingOutcome::Failed, why, route.data_version)
+            }
+        };
+        app.store.helper_training_end(run, ended, &detail, data_version, app.clock.now()).await?;
+        outcome
+    }
+
+    async fn train_apart(&self, app: &Arc<App>, route: &HelperRoute, begun: Instant) -> Result<Trained, ManageError> {
+        let instance = app.store.helper_instance_get_by_id(route.id).await?;
+        let version =
+            app.store.helper_version_get(instance.helper, HelperVersionQuery::Exactly(&instance.version)).await?;
+        let spec = spec(&parts(app, &instance, &version), self.switchboard(), Purpose::Train)?;
+        let limit_s = spec.manifest.timeout_s;
+        let pool = self.scheduler().version_pool(spec);
+        let within = Duration::from_secs(u64::from(version.manifest.start_timeout_s)) + START_MARGIN;
+        let returned = async {
+            let lease = pool.acquire(Instant::now() + within).await.map_err(ManageError::Start)?;
+            if !lease.instance().loaded().hooks.iter().any(|hook| hook == "train") {
+                return Err(ManageError::NoHook(format!("`{}` has no train(): there is nothing to train", route.name)));
+            }
+            hook(app, &lease, &json!({ "hook": "train" }), limit_s)
+                .await
+                .map_err(|error| ManageError::Hook { hook: "train()", error })
+        };
+        let returned = returned.await;
+        pool.close();
+        let value: Value = serde_json::from_slice(&returned?).unwrap_or_default();
+        let row = self.change(app, route.id, InstanceChange::Data).await?;
+        Ok(Trained { data_version: row.data_version, value: value["value"].clone(), took: begun.elapsed() })
+    }
+}
+
+/// Marks an instance as being trained.
+struct Training<'a> {
+    manager: &'a HelperManager,
+    route: &'a HelperRoute,
+}
+
+impl Drop for Training<'_> {
+    fn drop(&mut self) {
+        self.manager.training.lock().remove(&self.route.id);
+    }
+}

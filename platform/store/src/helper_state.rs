@@ -1,0 +1,309 @@
+//! What helper instances keep: values by key, written in commits that take place whole or not at all.
+
+use raas_core::{HelperInstanceId, TimestampUs};
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use crate::columns::{Columns, to_i64};
+use crate::helper_instances::INSTANCE_NOT_FOUND;
+use crate::store::{BULK_DEADLINE, READ_DEADLINE, SWEEP_DEADLINE, Tx, within};
+use crate::{Store, StoreError};
+
+/// Keys removed by one statement of a sweep, so that other writers get their turn in between.
+const SWEEP_KEYS: i64 = 1_000;
+
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateForm {
+    /// JSON text.
+    Json,
+    /// Bytes.
+    Bytes,
+}
+
+impl StateForm {
+    /// How it is written, in the database and in the contract.
+    #[must_use]
+    pub const fn letter(self) -> u8 {
+        match self {
+            Self::Json => b'j',
+            Self::Bytes => b'b',
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "j",
+            Self::Bytes => "b",
+        }
+    }
+}
+
+/// One write of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateWrite {
+    /// Keep a value.
+    Put {
+        /// The key.
+        key: String,
+        /// What the value is.
+        form: StateForm,
+        /// The value.
+        value: Vec<u8>,
+        /// For how long; for ever where it is left out, milliseconds.
+        ttl_ms: Option<u64>,
+    },
+    /// Keep nothing under a key.
+    Delete {
+        /// The key.
+        key: String,
+    },
+}
+
+/// A kept value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateEntry {
+    /// The key.
+    pub key: String,
+    /// What the value is.
+    pub form: StateForm,
+    /// The value.
+    pub value: Vec<u8>,
+    /// From when on it is gone.
+    pub expires: Option<TimestampUs>,
+    /// When it was written.
+    pub updated: TimestampUs,
+}
+
+const COLUMNS: &str = "SELECT key, form, value, expires_us, updated_us FROM helper_state";
+
+impl Store {
+    /// The value of a key, unless its time is over.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn helper_state_get(
+        &self,
+        instance: HelperInstanceId,
+        key: &str,
+        now: TimestampUs,
+    ) -> Result<Option<StateEntry>, StoreError> {
+        within(READ_DEADLINE, async {
+            let sql =
+                format!("{COLUMNS} WHERE instance_id = $1 AND key = $2 AND (expires_us IS NULL OR expires_us > $3)");
+            let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(instance.to_string())
+                .bind(key.as_bytes().to_vec())
+                .bind(now.0)
+                .fetch_optional(self.reader())
+                .await?;
+            row.as_ref().map(entry).transpose()
+        })
+        .await
+    }
+
+    /// Up to `limit` values whose keys begin with `prefix`, in the order of their keys' bytes, from behind `after`.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn helper_state_list(
+        &self,
+        instance: HelperInstanceId,
+        prefix: &str,
+        limit: u32,
+        after: Option<&str>,
+        now: TimestampUs,
+    ) -> Result<Vec<StateEntry>, StoreError> {
+        let from = prefix.as_bytes().to_vec();
+        // UTF-8 has no byte 0xff, so this is above every key with the prefix.
+        let below = [prefix.as_bytes(), &[0xff]].concat();
+        let after = after.map_or_else(Vec::new, |after| after.as_bytes().to_vec());
+        within(READ_DEADLINE, async {
+            let sql = format!(
+                "{COLUMNS} WHERE instance_id = $1 AND key >= $2 AND key < $3 AND key > $4 \
+                 AND (expires_us IS NULL OR expires_us > $5) ORDER BY key LIMIT $6"
+            );
+            let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(instance.to_string())
+                .bind(from)
+                .bind(below)
+                .bind(after)
+                .bind(now.0)
+                .bind(i64::from(limit))
+                .fetch_all(self.reader())
+                .await?;
+            rows.iter().map(entry).collect()
+        })
+        .await
+    }
+
+    /// Commits, each whole or not at all, in one transaction: the outcomes in their order.
+    ///
+    /// # Errors
+    /// Those of the database; nothing was written then, unless it did not answer in time. A commit's own:
+    /// [`StoreError::Quota`], [`StoreError::NotFound`] when the instance is deleted.
+    pub async fn helper_state_commit_many(
+        &self,
+        commits: &[(HelperInstanceId, Vec<StateWrite>, u64)],
+        now: TimestampUs,
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        within(BULK_DEADLINE, async {
+            let mut tx = self.begin().await?;
+            let mut outcomes = Vec::with_capacity(commits.len());
+            for (instance, writes, quota_bytes) in commits {
+                sqlx::query("SAVEPOINT one_commit").execute(&mut *tx).await?;
+                let outcome = commit(&mut tx, *instance, writes, *quota_bytes, now).await;
+                let end = match &outcome {
+                    Ok(()) => "RELEASE SAVEPOINT one_commit",
+                    Err(StoreError::Quota { .. } | StoreError::NotFound { .. }) => "ROLLBACK TO SAVEPOINT one_commit",
+                    // The database's own trouble is everybody's.
+                    Err(_) => return outcome.map(|()| Vec::new()),
+                };
+                sqlx::query(end).execute(&mut *tx).await?;
+                outcomes.push(outcome);
+            }
+            tx.commit().await?;
+            Ok(outcomes)
+        })
+        .await
+    }
+
+    /// Removes what is past its time. Answers how many keys went.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn helper_state_sweep(&self, now: TimestampUs) -> Result<u64, StoreError> {
+        within(SWEEP_DEADLINE, async {
+            let mut swept = 0;
+            loop {
+                let mut tx = self.begin().await?;
+                let rows = sqlx::query(
+                    "SELECT instance_id, key, LENGTH(value) FROM helper_state WHERE expires_us <= $1 LIMIT $2",
+                )
+                .bind(now.0)
+                .bind(SWEEP_KEYS)
+                .fetch_all(&mut *tx)
+                .await?;
+                for row in &rows {
+                    let instance: String = row.value(0, "helper instance id")?;
+                    let key: Vec<u8> = row.value(1, "state key")?;
+                    let size = count(row, 2)? + key.len() as i64;
+                    let deleted = sqlx::query(
+                        "DELETE FROM helper_state WHERE instance_id = $1 AND key = $2 AND expires_us <= $3",
+                    )
+                    .bind(&instance)
+                    .bind(key)
+                    .bind(now.0)
+                    .execute(&mut *tx)
+                    .await?;
+                    if deleted.rows_affected() > 0 {
+                        resize(&mut tx, &instance, -size).await?;
+                        swept += 1;
+                    }
+                }
+                tx.commit().await?;
+                if (rows.len() as i64) < SWEEP_KEYS {
+                    return Ok(swept);
+                }
+            }
+        })
+        .await
+    }
+}
+
+async fn commit(
+    tx: &mut Tx,
+    instance: HelperInstanceId,
+    writes: &[StateWrite],
+    quota_bytes: u64,
+    now: TimestampUs,
+) -> Result<(), StoreError> {
+    let id = instance.to_string();
+    // Also locks the instance's row, so that commits of two gateways come one after the other.
+    let updated = sqlx::query("UPDATE helper_instances SET updated_us = $2 WHERE id = $1 AND deleted_us IS NULL")
+        .bind(&id)
+        .bind(now.0)
+        .execute(&mut **tx)
+        .await?;
+    if updated.rows_affected() == 0 {
+        return Err(INSTANCE_NOT_FOUND);
+    }
+    let mut change = 0;
+    for write in writes {
+        let key = match write {
+            StateWrite::Put { key, .. } | StateWrite::Delete { key } => key.as_bytes().to_vec(),
+        };
+        let before = sqlx::query("SELECT LENGTH(value) FROM helper_state WHERE instance_id = $1 AND key = $2")
+            .bind(&id)
+            .bind(key.clone())
+            .fetch_optional(&mut **tx)
+            .await?;
+        if let Some(row) = &before {
+            change -= count(row, 0)? + key.len() as i64;
+        }
+        match write {
+            StateWrite::Delete { .. } => {
+                sqlx::query("DELETE FROM helper_state WHERE instance_id = $1 AND key = $2")
+                    .bind(&id)
+                    .bind(key)
+                    .execute(&mut **tx)
+                    .await?;
+            }
+            StateWrite::Put { form, value, ttl_ms, .. } => {
+                change += (value.len() + key.len()) as i64;
+                let expires = ttl_ms.map(|ttl_ms| now.0.saturating_add(to_i64(ttl_ms).saturating_mul(1_000)));
+                sqlx::query(
+                    "INSERT INTO helper_state (instance_id, key, form, value, expires_us, updated_us) \
+                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (instance_id, key) DO UPDATE SET form = excluded.form, \
+                     value = excluded.value, expires_us = excluded.expires_us, updated_us = excluded.updated_us",
+                )
+                .bind(&id)
+                .bind(key)
+                .bind(form.as_str())
+                .bind(value.clone())
+                .bind(expires)
+                .bind(now.0)
+                .execute(&mut **tx)
+                .await?;
+            }
+        }
+    }
+    let after = resize(tx, &id, change).await?;
+    // What makes room is never refused, however full it is.
+    if change > 0 && after > to_i64(quota_bytes) {
+        return Err(StoreError::Quota { limit_bytes: quota_bytes });
+    }
+    Ok(())
+}
+
+async fn resize(tx: &mut Tx, instance: &str, change: i64) -> Result<i64, StoreError> {
+    let row =
+        sqlx::query("UPDATE helper_instances SET state_bytes = state_bytes + $2 WHERE id = $1 RETURNING state_bytes")
+            .bind(instance)
+            .bind(change)
+            .fetch_optional(&mut **tx)
+            .await?;
+    row.map_or(Ok(0), |row| row.value(0, "state size"))
+}
+
+/// A length: 64 bits in SQLite, 32 in Postgres.
+fn count(row: &AnyRow, at: usize) -> Result<i64, StoreError> {
+    row.try_get::<i64, _>(at)
+        .or_else(|_| row.try_get::<i32, _>(at).map(i64::from))
+        .map_err(|_| StoreError::Corrupt { what: "state size" })
+}
+
+fn entry(row: &AnyRow) -> Result<StateEntry, StoreError> {
+    let form = match row.value::<&str>(1, "state form")? {
+        "j" => StateForm::Json,
+        "b" => StateForm::Bytes,
+        _ => return Err(StoreError::Corrupt { what: "state form" }),
+    };
+    Ok(StateEntry {
+        key: String::from_utf8(row.value(0, "state key")?).map_err(|_| StoreError::Corrupt { what: "state key" })?,
+        form,
+        value: row.value(2, "state value")?,
+        expires: row.time_option(3)?,
+        updated: row.time(4)?,
+    })
+}
