@@ -47,7 +47,7 @@ fn scope_of(route: &Route) -> Option<&'static str> {
         (_, "/healthz" | "/readyz" | "/openapi.json" | "/metrics") => return None,
         (_, "/v1/tenants") => "admin",
         (_, "/v1/keys" | "/v1/keys/{id}") => "keys",
-        (_, "/v1/usage" | "/v1/costs") => "usage:read",
+        (_, "/v1/usage" | "/v1/costs" | "/v1/helper-usage") => "usage:read",
         (_, "/v1/functions/{name}/invocations" | "/v1/invocations/{id}") => "invoke",
         ("GET", path) if path.starts_with("/v1/functions") => "functions:read",
         (_, path) if path.starts_with("/v1/functions") => "functions:write",

@@ -182,6 +182,34 @@ fn identical_calls_at_once_are_one() {
 }
 
 #[test]
+fn a_shared_instance_is_called_by_its_id_by_those_it_is_shared_with() {
+    let (owner, friend, stranger) = (with_counter("sharer"), tenant("friend"), tenant("no-friend"));
+    let id = owner.show_helper("mine")["id"].as_str().unwrap().to_owned();
+    friend.method(&id, "greet", &json!({})).expect(404);
+    owner.change_helper("mine", &json!({"shared_with": [friend.tenant]})).expect(200);
+    assert_eq!(owner.show_helper("mine")["shared_with"], json!([friend.tenant]));
+    assert_eq!(friend.method(&id, "greet", &json!({})).expect(200).json(), "hello, you");
+    let function = Function::python(
+        "f",
+        &format!("[helpers]\ncounter = \"{id}\"\n"),
+        "def handler(e, c):\n    return c.helper('counter').greet()\n",
+    );
+    friend.deploy(&function);
+    assert_eq!(friend.value("f", &json!({})), "hello, you");
+    // To call is all that is shared.
+    friend.get(&format!("/v1/helper-instances/{id}")).expect(404);
+    friend.get(&format!("/v1/helper-instances/{id}/state")).expect(404);
+    friend.change_helper(&id, &json!({"state": "stopped"})).expect(404);
+    friend.method("mine", "greet", &json!({})).expect(404);
+    stranger.method(&id, "greet", &json!({})).expect(404);
+    owner.change_helper("mine", &json!({"shared_with": ["nobody-at-all"]})).problem(404, "not-found", "caller");
+    owner.change_helper("mine", &json!({"shared_with": []})).expect(200);
+    friend.method(&id, "greet", &json!({})).expect(404);
+    assert_eq!(friend.usage().len(), 3, "who calls, pays: once by itself, once by a function, which is a call, too");
+    assert!(owner.usage().is_empty());
+}
+
+#[test]
 fn candidates_are_answered_before_they_are_asked() {
     let client = tenant("candidates");
     client.publish(&Function::helper("counter", &format!("{MANIFEST}[precompute]\ncpu_share = 0.9\n"), COUNTER));
@@ -257,11 +285,22 @@ fn calls_of_helpers_are_in_usage_and_costs() {
     let client = with_counter("helper-usage");
     client.method("mine", "square", &json!({"n": 1})).expect(200);
     client.method("mine", "square", &json!({"n": 1})).expect(200);
-    let usage = client.usage();
-    assert_eq!(usage.len(), 2, "{usage:?}");
-    assert!(usage.iter().all(|item| item["helper"] == "mine"), "{usage:?}");
-    assert_eq!(
-        client.helper_served("mine").into_iter().collect::<Vec<_>>(),
-        [("computed".into(), 1), ("hit".into(), 1)]
-    );
+    let source = "def handler(e, c):\n    return c.helper('counter').square(n=1)['n']\n";
+    client.deploy(&Function::python("f", "[helpers]\ncounter = \"mine\"\n", source));
+    assert_eq!(client.value("f", &json!({})), 1);
+    let usage = client.list("/v1/usage?helper=mine");
+    assert_eq!(usage.len(), 3, "{usage:?}");
+    assert!(usage.iter().all(|item| item["helper"] == "mine" && item["function"].is_null()), "{usage:?}");
+    let by_function: Vec<_> = usage.iter().filter(|item| item["called_by"] == "f").collect();
+    assert_eq!(by_function.len(), 1, "{usage:?}");
+    let costs = client.get("/v1/costs?helper=mine").expect(200).json();
+    let groups: Vec<_> = costs["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| {
+            (item["called_by"].as_str().unwrap_or(""), item["served_by"].as_str().unwrap(), item["calls"].as_u64())
+        })
+        .collect();
+    assert_eq!(groups, [("", "computed", Some(1)), ("", "hit", Some(1)), ("f", "hit", Some(1))]);
 }

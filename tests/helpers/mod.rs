@@ -3,6 +3,7 @@
 mod calls;
 mod changes;
 mod functions;
+mod machine;
 mod state;
 mod training;
 

@@ -27,7 +27,9 @@ pub use clock::{Clock, ManualClock, SystemClock, TimestampUs};
 pub use id::{FunctionId, HelperId, HelperInstanceId, IdError, InstanceId, InvocationId, KeyId, TenantId};
 pub use json::{CanonicalEvent, EventError};
 pub use key::{HelperVersions, KeyPrefix, ResultKey, SharingScope};
-pub use manifest::{FunctionManifest, FunctionName, HelperManifest, ManifestError, Network, Runtime};
+pub use manifest::{
+    FunctionManifest, FunctionName, HelperHealth, HelperManifest, HelperTimeouts, ManifestError, Network, Runtime,
+};
 pub use money::{Currency, Money, MoneyError, PreciseAmount, Rate};
 pub use pointer::JsonPointer;
 pub use pricing::{PriceList, UsageFigures};

@@ -130,6 +130,8 @@ pub const HELPER_IDLE_DEFAULT_S: u32 = 300;
 pub const HELPER_METHODS_MAX: usize = 200;
 /// Longest summary of a helper.
 pub const HELPER_SUMMARY_MAX_CHARS: usize = 200;
+/// Longest time that a hook beside `start` and `train` may take: ten minutes.
+pub const HOOK_TIMEOUT_MAX_S: u32 = 600;
 /// Longest run of `train()`: one hour.
 pub const TRAIN_TIMEOUT_MAX_S: u32 = 3_600;
 /// Run of `train()` where the manifest names no timeout.

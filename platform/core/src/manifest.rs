@@ -15,7 +15,8 @@ mod read;
 mod sections;
 
 pub use helper::{
-    HelperManifest, HelperMethod, HelperMode, HelperPlan, HelperPrecompute, HelperScaling, HelperState, HelperTrain,
+    HelperHealth, HelperManifest, HelperMethod, HelperMode, HelperPlan, HelperPrecompute, HelperScaling, HelperState,
+    HelperTimeouts, HelperTrain,
 };
 pub use name::{FunctionName, FunctionNameError};
 pub use sections::{Cache, CacheMode, CacheScope, Network, Precompute, Runtime, Scaling};

@@ -1,7 +1,7 @@
 //! The usage event: what one answered call leaves behind for metering, and its fixed-size form in the journal.
 //!
 //! The journal appends an event before its answer is sent, so the encoding is a plain copy of integers: 128 bytes,
-//! little-endian, a format version first and zeroes kept for growth. Reading checks everything; a torn or foreign record
+//! little-endian, a format version first. Reading checks everything; a torn or foreign record
 //! is refused, never guessed at.
 
 use crate::clock::TimestampUs;
@@ -15,8 +15,10 @@ pub struct UsageEvent {
     pub invocation: InvocationId,
     /// Who pays.
     pub tenant: TenantId,
-    /// The function that was asked for.
+    /// The function or helper instance that was asked for.
     pub function: FunctionId,
+    /// The function or helper instance whose code asked, where one did.
+    pub caller: Option<FunctionId>,
     /// The version that answered.
     pub version: u32,
     /// How the answer was come by.
@@ -65,9 +67,6 @@ impl UsageEvent {
     pub const LEN: usize = 128;
     /// The format byte this release writes.
     pub const FORMAT: u8 = 1;
-    /// Bytes in use; those after are zero until a later format needs them.
-    const USED: usize = 112;
-
     /// When the request arrived.
     #[must_use]
     pub const fn started(&self) -> TimestampUs {
@@ -94,6 +93,10 @@ impl UsageEvent {
         bytes[88..96].copy_from_slice(&self.total_us.to_le_bytes());
         bytes[96..104].copy_from_slice(&self.bytes_in.to_le_bytes());
         bytes[104..112].copy_from_slice(&self.bytes_out.to_le_bytes());
+        // Zero says that nobody's code asked, as it does in what was written before this was kept.
+        if let Some(caller) = &self.caller {
+            bytes[112..128].copy_from_slice(caller.as_bytes());
+        }
         bytes
     }
 
@@ -106,13 +109,14 @@ impl UsageEvent {
             return Err(UsageEventError::Format { found: bytes[0] });
         }
         let served_by = ServedBy::from_code(bytes[1]).ok_or(UsageEventError::ServedBy(bytes[1]))?;
-        if bytes[4] > 1 || bytes[5..8] != [0; 3] || bytes[Self::USED..] != [0; Self::LEN - Self::USED] {
+        if bytes[4] > 1 || bytes[5..8] != [0; 3] {
             return Err(UsageEventError::Reserved);
         }
         Ok(Self {
             invocation: InvocationId::from_bytes(array(bytes, 16)),
             tenant: TenantId::from_bytes(array(bytes, 32)),
             function: FunctionId::from_bytes(array(bytes, 48)),
+            caller: (bytes[112..] != [0; 16]).then(|| FunctionId::from_bytes(array(bytes, 112))),
             version: u32::from_le_bytes(array(bytes, 8)),
             served_by,
             status: u16::from_le_bytes(array(bytes, 2)),
@@ -144,7 +148,7 @@ mod tests {
 
     fn event() -> impl Strategy<Value = UsageEvent> {
         (
-            any::<([u8; 16], [u8; 16], [u8; 16])>(),
+            any::<([u8; 16], [u8; 16], [u8; 16], bool)>(),
             (any::<u32>(), 0u8..5, any::<u16>(), any::<i64>(), any::<u32>(), any::<u32>()),
             (any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<bool>()),
         )
@@ -152,6 +156,7 @@ mod tests {
                 invocation: InvocationId::from_bytes(ids.0),
                 tenant: TenantId::from_bytes(ids.1),
                 function: FunctionId::from_bytes(ids.2),
+                caller: ids.3.then(|| FunctionId::from_bytes([7; 16])),
                 version: a.0,
                 served_by: ServedBy::from_code(a.1).unwrap(),
                 status: a.2,
@@ -180,7 +185,6 @@ mod tests {
             bytes[1] %= 6;
             bytes[4] %= 3;
             bytes[5..8].fill(0);
-            bytes[UsageEvent::USED..].fill(0);
             if let Ok(event) = UsageEvent::from_bytes(&bytes) {
                 prop_assert_eq!(event.to_bytes(), bytes);
             }
@@ -195,7 +199,7 @@ mod tests {
             (0, 2, |e| matches!(e, UsageEventError::Format { found: 2 })),
             (1, 9, |e| matches!(e, UsageEventError::ServedBy(9))),
             (4, 2, |e| matches!(e, UsageEventError::Reserved)),
-            (127, 1, |e| matches!(e, UsageEventError::Reserved)),
+            (7, 1, |e| matches!(e, UsageEventError::Reserved)),
         ];
         for (at, value, expected) in cases {
             let mut bytes = [0; UsageEvent::LEN];

@@ -21,6 +21,8 @@ pub const OUT_DIR: &str = "/var/out";
 pub const PYTHON_DIR: &str = "/var/out/python";
 /// Where a function finds them.
 const PYTHON_RUN_DIR: &str = "/var/task/.raas/python";
+/// The line of a `requirements.txt` that lists all there is to install, so that what those packages ask for is left out.
+const LISTED_ONLY: &str = "# raas: no-deps";
 /// Where Node packages go; belongs beside the package's code.
 pub const NODE_DIR: &str = "/var/out/node_modules";
 
@@ -79,7 +81,7 @@ fn python(root: &Path) -> Result<Option<Dependencies>, PackageError> {
         return Ok(None);
     }
     let task_file = format!("{TASK_DIR}/{FILE}");
-    let install = [
+    let mut install = vec![
         "/usr/bin/python3",
         "-m",
         "pip",
@@ -97,6 +99,10 @@ fn python(root: &Path) -> Result<Option<Dependencies>, PackageError> {
         "--cache-dir",
         "/tmp/pip-cache",
     ];
+    // A comment to pip, which has no such line: the file is still one that it reads.
+    if requirements.files.iter().any(|(_, text)| text.lines().any(|line| line.trim_end() == LISTED_ONLY)) {
+        install.push("--no-deps");
+    }
     // Files that do not compile (templates, other dialects) are no reason to refuse a package.
     // Tracebacks name the file where it will be, not where it is installed.
     let compile = [

@@ -47,6 +47,18 @@ fn python_takes_wheels_only_and_compiles_them() {
 }
 
 #[test]
+fn a_complete_list_is_installed_as_it_is() {
+    let asks_for_no_more = |text: &str| {
+        let found = detect(&[("requirements.txt", text)], Runtime::Python3).unwrap().unwrap();
+        found.steps[0].argv.iter().any(|word| word == "--no-deps")
+    };
+    assert!(asks_for_no_more("# raas: no-deps\nrequests==2\n"));
+    assert!(asks_for_no_more("requests==2\r\n# raas: no-deps\r\n"));
+    assert!(!asks_for_no_more("requests==2 # raas: no-deps\n"));
+    assert!(!asks_for_no_more("requests==2\n"));
+}
+
+#[test]
 fn node_runs_no_scripts_and_uses_the_lock() {
     let package = ("package.json", r#"{"dependencies":{"left-pad":"1"}}"#);
     let without = detect(&[package], Runtime::Node).unwrap().unwrap();

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
-use crate::protocol::SandboxLimits;
+use crate::protocol::{SandboxLimits, SandboxUsage};
 
 /// Length of the interval in which a CPU quota is handed out.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -28,21 +28,25 @@ pub(crate) struct Controllers {
     pub(crate) memory: bool,
     pub(crate) cpu: bool,
     pub(crate) pids: bool,
+    /// Counts CPU time and limits nothing.
+    pub(crate) accounting: bool,
 }
 
 impl Controllers {
-    pub(crate) const ALL: Self = Self { memory: true, cpu: true, pids: true };
-    pub(crate) const NONE: Self = Self { memory: false, cpu: false, pids: false };
+    pub(crate) const ALL: Self = Self { memory: true, cpu: true, pids: true, accounting: true };
+    pub(crate) const NONE: Self = Self { memory: false, cpu: false, pids: false, accounting: false };
 
     pub(crate) fn from_names<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         names.fold(Self::NONE, |set, name| match name {
             "memory" => Self { memory: true, ..set },
             "cpu" => Self { cpu: true, ..set },
             "pids" => Self { pids: true, ..set },
+            "cpuacct" => Self { accounting: true, ..set },
             _ => set,
         })
     }
 
+    /// Those that have to be passed on; version 2 counts CPU time in every group.
     pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
         [(self.memory, "memory"), (self.cpu, "cpu"), (self.pids, "pids")]
             .into_iter()
@@ -51,11 +55,21 @@ impl Controllers {
     }
 
     pub(crate) fn and(self, other: Self) -> Self {
-        Self { memory: self.memory && other.memory, cpu: self.cpu && other.cpu, pids: self.pids && other.pids }
+        Self {
+            memory: self.memory && other.memory,
+            cpu: self.cpu && other.cpu,
+            pids: self.pids && other.pids,
+            accounting: self.accounting && other.accounting,
+        }
     }
 
     pub(crate) fn without(self, other: Self) -> Self {
-        Self { memory: self.memory && !other.memory, cpu: self.cpu && !other.cpu, pids: self.pids && !other.pids }
+        Self {
+            memory: self.memory && !other.memory,
+            cpu: self.cpu && !other.cpu,
+            pids: self.pids && !other.pids,
+            accounting: self.accounting && !other.accounting,
+        }
     }
 }
 
@@ -95,6 +109,7 @@ impl Cgroups {
             memory: set.memory || h.controllers.memory,
             cpu: set.cpu || h.controllers.cpu,
             pids: set.pids || h.controllers.pids,
+            accounting: set.accounting || h.controllers.accounting,
         })
     }
 
@@ -148,6 +163,38 @@ impl Cgroups {
                 text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
             })
             .sum()
+    }
+
+    /// What a sandbox has used and uses; zero where nothing counts it.
+    pub(crate) fn usage(&self, sandbox: u64) -> SandboxUsage {
+        let read = |hierarchy: &Hierarchy, file: &str| {
+            fs::read_to_string(hierarchy.group(sandbox).join(file)).unwrap_or_default()
+        };
+        let mut usage = SandboxUsage::default();
+        for hierarchy in &self.hierarchies {
+            let number = |file: &str| read(hierarchy, file).trim().parse::<u64>().unwrap_or(0);
+            match hierarchy.version {
+                Version::V1 => {
+                    if hierarchy.controllers.accounting {
+                        usage.cpu_us = number("cpuacct.usage") / 1000;
+                    }
+                    if hierarchy.controllers.memory {
+                        usage.memory_bytes = number("memory.usage_in_bytes");
+                    }
+                }
+                Version::V2 => {
+                    if hierarchy.controllers.accounting {
+                        let stat = read(hierarchy, "cpu.stat");
+                        let used = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
+                        usage.cpu_us = used.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+                    }
+                    if hierarchy.controllers.memory {
+                        usage.memory_bytes = number("memory.current");
+                    }
+                }
+            }
+        }
+        usage
     }
 
     /// Removes a sandbox's groups; `false` when one is still busy and has to be tried again.

@@ -24,7 +24,7 @@ pub(crate) fn prepare(name: &str, record: &Path) -> io::Result<(Cgroups, Vec<Str
     let mut mounted = parse_mounts(&fs::read_to_string("/proc/self/mountinfo")?);
     mounted.sort_by_key(|m| m.version == Version::V2); // a controller is in one hierarchy only; order is for the reader
     for mount in mounted {
-        if hierarchies.len() == 3 || missing == Controllers::NONE {
+        if hierarchies.len() == 4 || missing == Controllers::NONE {
             break;
         }
         for parent in candidates(&own, &mount) {
@@ -58,6 +58,9 @@ fn warnings(missing: Controllers) -> Vec<String> {
     }
     if missing.cpu {
         warnings.push("CPU limits are not enforced because no cpu cgroup can be made here.".to_owned());
+    }
+    if missing.accounting {
+        warnings.push("The CPU time of helpers is not measured because nothing counts it here.".to_owned());
     }
     if missing.pids {
         warnings.push(
@@ -106,9 +109,10 @@ fn enable(group: &Path, wanted: Controllers) -> Controllers {
     for name in wanted.names() {
         let _ = fs::write(&file, format!("+{name}")); // one at a time: one that is absent must not spoil the others
     }
-    fs::read_to_string(&file)
+    let passed = fs::read_to_string(&file)
         .map(|names| Controllers::from_names(names.split_whitespace()))
-        .unwrap_or(Controllers::NONE)
+        .unwrap_or(Controllers::NONE);
+    Controllers { accounting: wanted.accounting && passed != Controllers::NONE, ..passed }
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use crate::error::SandboxError;
 use crate::leftovers::clean_up_leftovers;
 use crate::network::NetworkDevice;
 use crate::process::SpawnerProcess;
-use crate::protocol::{self, Assignment, Failure, Network, Op, Report, Request, SandboxSpec, Status};
+use crate::protocol::{self, Assignment, Failure, Network, Op, Report, Request, SandboxSpec, SandboxUsage, Status};
 
 /// Longest wait for the spawner to end every sandbox and itself.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
@@ -56,6 +56,8 @@ pub struct SandboxExit {
     pub cause: ExitCause,
     /// Whether it ended by signal 9 after the kernel had ended a process in it because its memory ran out.
     pub oom_killed: bool,
+    /// What it had used.
+    pub usage: SandboxUsage,
 }
 
 /// A sandbox whose command runs.
@@ -120,7 +122,22 @@ impl SandboxHandle {
         let sandbox = self.0.id.0;
         match self.0.link.ask(Op::Assign { sandbox, assignment }).await? {
             Answer::Done => Ok(()),
-            Answer::Created(..) => Err(SandboxError::Setup("the spawner gave the wrong answer".to_owned())),
+            Answer::Created(..) | Answer::Usage(_) => {
+                Err(SandboxError::Setup("the spawner gave the wrong answer".to_owned()))
+            }
+        }
+    }
+
+    /// What it has used and uses.
+    ///
+    /// # Errors
+    /// [`SandboxError::Ended`], [`SandboxError::SpawnerGone`].
+    pub async fn usage(&self) -> Result<SandboxUsage, SandboxError> {
+        match self.0.link.ask(Op::Usage { sandbox: self.0.id.0 }).await? {
+            Answer::Usage(usage) => Ok(usage),
+            Answer::Done | Answer::Created(..) => {
+                Err(SandboxError::Setup("the spawner gave the wrong answer".to_owned()))
+            }
         }
     }
 
@@ -149,7 +166,11 @@ impl SandboxHandle {
     }
 }
 
-const SPAWNER_GONE: SandboxExit = SandboxExit { cause: ExitCause::SpawnerGone, oom_killed: false };
+const SPAWNER_GONE: SandboxExit = SandboxExit {
+    cause: ExitCause::SpawnerGone,
+    oom_killed: false,
+    usage: SandboxUsage { cpu_us: 0, memory_bytes: 0 },
+};
 
 /// Makes sandboxes. Cheap to clone; all clones use one spawner process, which ends with the last clone and the last
 /// sandbox handle.
@@ -176,6 +197,7 @@ impl fmt::Debug for Spawner {
 
 enum Answer {
     Done,
+    Usage(SandboxUsage),
     /// The handle travels along so that the sandbox is killed wherever the answer is lost.
     Created(SandboxHandle, [OwnedFd; protocol::CREATED_FDS], Option<OwnedFd>),
 }
@@ -255,7 +277,7 @@ impl Spawner {
                 };
                 Ok(Sandbox { handle, io })
             }
-            Answer::Done => Err(SandboxError::Setup("the spawner gave the wrong answer".to_owned())),
+            Answer::Done | Answer::Usage(_) => Err(SandboxError::Setup("the spawner gave the wrong answer".to_owned())),
         }
     }
 
@@ -408,16 +430,19 @@ impl Link {
             Report::Done { request_id } => {
                 answer(request_id, Ok(Answer::Done));
             }
+            Report::Usage { request_id, usage } => {
+                answer(request_id, Ok(Answer::Usage(usage)));
+            }
             Report::Failed { request_id, failure } => {
                 answer(request_id, Err(failure.into()));
             }
-            Report::Exit { sandbox, status, oom_killed } => {
+            Report::Exit { sandbox, status, oom_killed, usage } => {
                 let cause = match status {
                     Status::Code(code) => ExitCause::Code(code),
                     Status::Signal(signal) => ExitCause::Signal(signal),
                 };
                 if let Some(exit) = self.exits.lock().remove(&sandbox) {
-                    exit.send_replace(Some(SandboxExit { cause, oom_killed }));
+                    exit.send_replace(Some(SandboxExit { cause, oom_killed, usage }));
                 }
             }
             Report::Hello { .. } | Report::NotReady { .. } => {}

@@ -113,8 +113,7 @@ fn launch(
         }
     }
     let bundle = places.bundles.join(id.to_string());
-    let config =
-        spec::build(places, id, slot, workshop.identity, &sandbox.limits, sandbox.network, workshop.cgroups.enforced());
+    let config = spec::build(places, id, slot, workshop.identity, sandbox, workshop.cgroups.enforced());
     fs::create_dir(&bundle)
         .and_then(|()| fs::write(bundle.join("config.json"), config.to_string()))
         .map_err(step("cannot write its specification"))?;

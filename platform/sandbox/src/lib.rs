@@ -30,5 +30,5 @@ pub use error::{Fault, SandboxError};
 pub use leftovers::clean_up_leftovers;
 pub use network::NetworkDevice;
 pub use process::{SPAWNER_ARGUMENT, SpawnerOptions, SpawnerProcess, start_spawner};
-pub use protocol::{Assignment, Network, SandboxLimits, SandboxSpec};
+pub use protocol::{Assignment, ExtraMount, Network, SandboxLimits, SandboxSpec, SandboxUsage};
 pub use spawner::spawner_main;

@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -33,6 +33,8 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+/// `userns_fd` is in use.
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
@@ -47,9 +49,26 @@ fn described(what: &str, path: &Path, error: io::Error) -> io::Error {
 
 /// Bind-mounts `source` with all mounts below it at `target`.
 pub(crate) fn bind(source: &Path, target: &Path, restrict: Restrict) -> io::Result<()> {
+    let attr = MountAttr { attr_set: restrict.0, attr_clr: 0, propagation: MsFlags::MS_PRIVATE.bits(), userns_fd: 0 };
+    attach(source, target, libc::AT_RECURSIVE as libc::c_uint, &attr)
+}
+
+/// Bind-mounts the folder `source` at `target`, owners on the disk seen through the id map of the user namespace `users`
+/// (since Linux 5.12; each kind of file system has learned it in its own release).
+pub(crate) fn bind_mapped(source: &Path, target: &Path, restrict: Restrict, users: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = MountAttr {
+        attr_set: restrict.0 | MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: MsFlags::MS_PRIVATE.bits(),
+        userns_fd: users.as_raw_fd() as u64,
+    };
+    attach(source, target, 0, &attr)
+}
+
+fn attach(source: &Path, target: &Path, depth: libc::c_uint, attr: &MountAttr) -> io::Result<()> {
     let from = c_path(source)?;
     let to = c_path(target)?;
-    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as libc::c_uint;
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | depth;
     // SAFETY: a valid C string and flags; the kernel returns a new descriptor or -1.
     let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, from.as_ptr(), flags) };
     if tree < 0 {
@@ -57,15 +76,14 @@ pub(crate) fn bind(source: &Path, target: &Path, restrict: Restrict) -> io::Resu
     }
     // SAFETY: the call above just made this descriptor and nothing else owns it.
     let tree = unsafe { OwnedFd::from_raw_fd(tree as libc::c_int) };
-    let attr = MountAttr { attr_set: restrict.0, attr_clr: 0, propagation: MsFlags::MS_PRIVATE.bits(), userns_fd: 0 };
     // SAFETY: an open tree, an empty C string with AT_EMPTY_PATH, and a structure of the stated size.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
-            &raw const attr,
+            libc::AT_EMPTY_PATH as libc::c_uint | depth,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };

@@ -65,6 +65,21 @@ pub struct SandboxSpec {
     pub code_dir: Option<PathBuf>,
     /// Absolute host folder to show writable at `/var/out`. Its owner becomes the sandbox's user.
     pub writable_dir: Option<PathBuf>,
+    /// Device nodes and files of the host to show beside the standard ones.
+    pub extras: Vec<ExtraMount>,
+}
+
+/// A device node, file or folder of the host that a sandbox sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtraMount {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Absolute path in the sandbox.
+    pub target: PathBuf,
+    /// Whether it is a device node, which can be opened there.
+    pub device: bool,
+    /// Whether it can be written.
+    pub writable: bool,
 }
 
 /// What turns a generic sandbox into an instance of a function.
@@ -72,8 +87,20 @@ pub struct SandboxSpec {
 pub struct Assignment {
     /// Absolute host folder to show read-only at `/var/task`; its files must be readable by others.
     pub code_dir: PathBuf,
+    /// Absolute host folder to show writable at `/var/out`, where the instance keeps one. As root its files belong to one
+    /// user on the disk whichever host user a sandbox is, which takes a file system with mapped mounts.
+    pub state_dir: Option<PathBuf>,
     /// The new limits; `tmp_bytes` cannot change and is ignored.
     pub limits: SandboxLimits,
+}
+
+/// What a sandbox has used and uses, as the kernel counts it; zero where the machine lets nobody count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxUsage {
+    /// CPU time since it was made, microseconds.
+    pub cpu_us: u64,
+    /// Memory now, with its temporary files and what the kernel caches for it, bytes.
+    pub memory_bytes: u64,
 }
 
 /// Gateway to spawner.
@@ -90,6 +117,9 @@ pub(crate) enum Op {
     Assign {
         sandbox: u64,
         assignment: Assignment,
+    },
+    Usage {
+        sandbox: u64,
     },
     /// Has no reply: the exit is the answer.
     Kill {
@@ -122,10 +152,15 @@ pub(crate) enum Report {
         request_id: u64,
         failure: Failure,
     },
+    Usage {
+        request_id: u64,
+        usage: SandboxUsage,
+    },
     Exit {
         sandbox: u64,
         status: Status,
         oom_killed: bool,
+        usage: SandboxUsage,
     },
 }
 

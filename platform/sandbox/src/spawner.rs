@@ -235,6 +235,13 @@ impl Spawner {
                 Err(failure) => Err(failure),
             },
             Op::Assign { sandbox, assignment } => self.assign(sandbox, &assignment),
+            Op::Usage { sandbox } => {
+                if self.live.contains_key(&sandbox) {
+                    let usage = self.workshop.cgroups.usage(sandbox);
+                    return self.report(&Report::Usage { request_id, usage }, &[]);
+                }
+                Err(Failure::Ended)
+            }
             Op::Kill { sandbox } => {
                 self.kill(sandbox);
                 return Ok(());
@@ -257,7 +264,11 @@ impl Spawner {
         if spec.argv.is_empty() {
             return Err(Failure::Invalid("the command is empty".to_owned()));
         }
-        if !absolute(&spec.code_dir) || !absolute(&spec.writable_dir) {
+        let extras = spec.extras.iter().flat_map(|extra| [&extra.source, &extra.target]);
+        if !absolute(&spec.code_dir)
+            || !absolute(&spec.writable_dir)
+            || !extras.into_iter().all(|path| path.is_absolute())
+        {
             return Err(Failure::Invalid("a folder is not an absolute path".to_owned()));
         }
         check(&spec.limits)?;
@@ -436,7 +447,8 @@ impl Spawner {
     fn finish(&mut self, id: u64, status: Status) -> io::Result<()> {
         let Some(live) = self.live.remove(&id) else { return Ok(()) };
         let oom_killed = status == Status::Signal(libc::SIGKILL) && self.workshop.cgroups.oom_kills(id) > 0;
-        self.report(&Report::Exit { sandbox: id, status, oom_killed }, &[])?;
+        let usage = self.workshop.cgroups.usage(id);
+        self.report(&Report::Exit { sandbox: id, status, oom_killed, usage }, &[])?;
         self.clear(id, live.slot);
         Ok(())
     }
@@ -475,13 +487,17 @@ impl Spawner {
         if live.has_code {
             return Err(Failure::Invalid("the sandbox has code already".to_owned()));
         }
-        if !assignment.code_dir.is_absolute() {
+        let state_dir = assignment.state_dir.as_deref();
+        if !assignment.code_dir.is_absolute() || state_dir.is_some_and(|dir| !dir.is_absolute()) {
             return Err(Failure::Invalid("a folder is not an absolute path".to_owned()));
         }
         check(&assignment.limits)?;
         self.workshop.cgroups.apply(sandbox, &assignment.limits).map_err(setup)?;
-        let task = self.workshop.places.slots.join(sandbox.to_string()).join("task");
-        mounts::bind(&assignment.code_dir, &task, Restrict::READ_ONLY).map_err(setup)?;
+        let var = self.workshop.places.slots.join(sandbox.to_string());
+        mounts::bind(&assignment.code_dir, &var.join("task"), Restrict::READ_ONLY).map_err(setup)?;
+        if let Some(state_dir) = state_dir {
+            show_state(self.workshop.identity, live.pid, state_dir, &var.join("out")).map_err(setup)?;
+        }
         live.has_code = true;
         Ok(())
     }
@@ -492,6 +508,18 @@ impl Spawner {
             let _ = kill(live.pid, Signal::SIGKILL);
         }
     }
+}
+
+/// Shows a sandbox a writable folder whose files belong, on the disk, to the user that the sandbox thinks it is: the next
+/// sandbox with the same folder is another host user.
+fn show_state(identity: Identity, sandbox: Pid, state_dir: &Path, target: &Path) -> io::Result<()> {
+    if identity == Identity::Single {
+        return mounts::bind(state_dir, target, Restrict::WRITABLE);
+    }
+    let owner = identity.container_id();
+    std::os::unix::fs::chown(state_dir, Some(owner), Some(owner))?;
+    let users = fs::File::open(format!("/proc/{sandbox}/ns/user"))?;
+    mounts::bind_mapped(state_dir, target, Restrict::WRITABLE, users.as_fd())
 }
 
 /// Refuses limits under which no sandbox could start, or which the kernel takes for "unlimited".

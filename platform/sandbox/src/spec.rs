@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::base::Places;
 use crate::cgroup::Controllers;
 use crate::identity::Identity;
-use crate::protocol::{Network, SandboxLimits};
+use crate::protocol::{Network, SandboxLimits, SandboxSpec};
 
 /// Open files a process may have.
 const NOFILE_MAX: u64 = 1024;
@@ -46,10 +46,10 @@ pub(crate) fn build(
     id: u64,
     slot: u32,
     identity: Identity,
-    limits: &SandboxLimits,
-    network: Network,
+    sandbox: &SandboxSpec,
     enforced: Controllers,
 ) -> Value {
+    let limits = &sandbox.limits;
     let (host_id, size) = identity.mapping(slot);
     let ids = json!([{"containerID": 0, "hostID": host_id, "size": size}]);
     let user = identity.container_id();
@@ -67,7 +67,7 @@ pub(crate) fn build(
             "capabilities": {"bounding": [], "effective": [], "inheritable": [], "permitted": [], "ambient": []},
             "rlimits": resource_limits(limits, enforced),
         },
-        "mounts": mounts(places, id, limits, network),
+        "mounts": mounts(places, id, sandbox),
         "linux": {
             "namespaces": [
                 {"type": "user"}, {"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "cgroup"},
@@ -94,7 +94,8 @@ fn resource_limits(limits: &SandboxLimits, enforced: Controllers) -> Value {
     Value::Array(all)
 }
 
-fn mounts(places: &Places, id: u64, limits: &SandboxLimits, network: Network) -> Value {
+fn mounts(places: &Places, id: u64, sandbox: &SandboxSpec) -> Value {
+    let limits = &sandbox.limits;
     let tmp = limits.tmp_bytes;
     let shm = SHM_MAX_BYTES.min(tmp);
     let size = |bytes: u64| format!("size={bytes}");
@@ -109,9 +110,14 @@ fn mounts(places: &Places, id: u64, limits: &SandboxLimits, network: Network) ->
         json!({"destination": "/var", "type": "bind", "source": places.slots.join(id.to_string()),
                "options": ["rbind", "rslave", "ro", "nosuid", "nodev", "noexec"]}),
     ];
-    if network == Network::Egress {
+    if sandbox.network == Network::Egress {
         all.push(json!({"destination": "/etc/resolv.conf", "type": "bind", "source": places.resolv_conf,
                         "options": ["bind", "ro", "nosuid", "nodev", "noexec"]}));
+    }
+    for extra in &sandbox.extras {
+        let mut options = vec!["bind", "nosuid", if extra.writable { "rw" } else { "ro" }];
+        options.extend((!extra.device).then_some("nodev"));
+        all.push(json!({"destination": extra.target, "type": "bind", "source": extra.source, "options": options}));
     }
     Value::Array(all)
 }

@@ -282,6 +282,7 @@ async fn run_one(app: &Arc<App>, claimed: ClaimedInvocation) -> Ended {
         tenant: invocation.tenant,
         helper_epochs: app.routing.load().helper_epochs(&invocation.tenant, &version.manifest.helpers),
         depth: 0,
+        caller: None,
         speculative: false,
         function,
         version,

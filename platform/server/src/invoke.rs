@@ -11,7 +11,8 @@ use bytes::Bytes;
 use raas_contract::Invoke;
 use raas_core::manifest::CacheMode;
 use raas_core::{
-    CanonicalEvent, Clock, InstanceId, InvocationId, ResultKey, ServedBy, TenantId, TimestampUs, UsageEvent, limits,
+    CanonicalEvent, Clock, FunctionId, InstanceId, InvocationId, ResultKey, ServedBy, TenantId, TimestampUs,
+    UsageEvent, limits,
 };
 use raas_results::{Flights, Joined, MemoryTier, StoredResult};
 use tokio_util::task::TaskTracker;
@@ -69,6 +70,8 @@ pub struct Call {
     pub admitted: Admitted,
     /// How many calls of helpers it is inside of.
     pub depth: u8,
+    /// The function or helper instance whose code calls, where code does.
+    pub caller: Option<FunctionId>,
     /// The epochs of the helper instances that the function is bound to: part of its result's key.
     pub helper_epochs: Vec<u64>,
     /// Whether nobody has asked: it is computed so that its result is there when somebody does, and is nobody's usage.
@@ -375,7 +378,7 @@ impl Invoker {
                 }
                 Err(Some(error)) => {
                     if matches!(error, CallError::Timeout { .. }) {
-                        lease.discard();
+                        lease.record(false);
                     }
                     let lost = matches!(error, CallError::Crashed { .. } | CallError::Sandbox { began: true, .. });
                     outcome = Err(error);
@@ -386,7 +389,10 @@ impl Invoker {
                         continue;
                     }
                 }
-                Ok(body) => outcome = Ok(body),
+                Ok(body) => {
+                    lease.record(true);
+                    outcome = Ok(body);
+                }
             }
             break;
         }
@@ -474,6 +480,7 @@ impl Invoker {
             invocation: call.id,
             tenant: call.tenant,
             function: call.function.id,
+            caller: call.caller,
             version: call.version.number,
             served_by: answer.served_by,
             status,

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::deploy::Deployer;
 use crate::gateway::{self, FreshKey};
-use crate::helpers::{HelperManager, Switchboard};
+use crate::helpers::{HelperFolders, HelperManager, Switchboard};
 use crate::invoke::{Admission, Invoker};
 use crate::logs::log_service;
 use crate::metering::Metering;
@@ -65,6 +65,9 @@ impl Folders {
     }
     fn run(&self) -> PathBuf {
         self.data.join("run")
+    }
+    fn helpers(&self) -> PathBuf {
+        self.data.join("helpers")
     }
     fn runtimes(&self) -> PathBuf {
         self.data.join("runtimes")
@@ -204,7 +207,11 @@ async fn run_with(
     let (state_writer, state_task) = raas_helpers::state_writer(Arc::clone(&store), Arc::clone(&clock));
     let app = Arc::new(App {
         routing: Routing::new(Arc::clone(&scheduler), Arc::clone(&switchboard)),
-        helpers: HelperManager::new(Arc::clone(&scheduler), Arc::clone(&switchboard)),
+        helpers: HelperManager::new(
+            Arc::clone(&scheduler),
+            Arc::clone(&switchboard),
+            HelperFolders { state: folders.helpers(), devices: settings.helpers.cdi_folders.clone() },
+        ),
         state_writer,
         invoker,
         admission: Admission::new(

@@ -425,9 +425,9 @@ impl Routing {
                             calls: Arc::new(RuntimeCalls::of_function(
                                 &self.switchboard,
                                 tenant,
+                                id,
                                 version.manifest.helpers.clone(),
                             )),
-                            init_timeout_s: None,
                         })
                     });
                 // Until results are shared between tenants by a rule that also says who may purge them.

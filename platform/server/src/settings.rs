@@ -39,6 +39,8 @@ pub struct Settings {
     pub build: BuildSettings,
     /// What functions and installers with a network may reach.
     pub egress: EgressSettings,
+    /// Helper instances.
+    pub helpers: HelperSettings,
     /// Graceful stop.
     pub shutdown: ShutdownSettings,
     /// What the platform says about itself.
@@ -69,6 +71,14 @@ pub struct InstanceSettings {
     pub boot_timeout_s: u32,
     /// How long the code may take to load, seconds.
     pub init_timeout_s: u32,
+}
+
+/// Helper instances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HelperSettings {
+    /// Where the vendors of devices describe them, by the Container Device Interface; a later folder counts first.
+    pub cdi_folders: Vec<PathBuf>,
 }
 
 /// Bounds on requests.
@@ -192,10 +202,17 @@ impl Default for Settings {
             logs: LogSettings::default(),
             build: BuildSettings::default(),
             egress: EgressSettings::default(),
+            helpers: HelperSettings::default(),
             shutdown: ShutdownSettings::default(),
             telemetry: TelemetrySettings::default(),
             prices: PriceList::default(),
         }
+    }
+}
+
+impl Default for HelperSettings {
+    fn default() -> Self {
+        Self { cdi_folders: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec() }
     }
 }
 

@@ -27,6 +27,7 @@ async fn main() {
         invocation: InvocationId::generate(),
         tenant: tenants[(number % FUNCTIONS % TENANTS) as usize],
         function: functions[(number % FUNCTIONS) as usize],
+        caller: None,
         version: 1,
         served_by: if number.is_multiple_of(3) { ServedBy::Computed } else { ServedBy::Hit },
         status: 200,

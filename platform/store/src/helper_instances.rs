@@ -186,7 +186,7 @@ impl Store {
         within(WRITE_DEADLINE, async {
             let updated = sqlx::query(
                 "UPDATE helper_instances SET version = $2, previous_version = $3, config = $4, data_version = $5, \
-                 state = $6, updated_us = $7 WHERE id = $1 AND deleted_us IS NULL",
+                 state = $6, updated_us = $7, shared_with = $8 WHERE id = $1 AND deleted_us IS NULL",
             )
             .bind(row.id.to_string())
             .bind(&row.version)
@@ -195,6 +195,7 @@ impl Store {
             .bind(to_i64(row.data_version))
             .bind(&row.state)
             .bind(now.0)
+            .bind(to_json(&row.shared_with, "the grants cannot be stored")?)
             .execute(self.writer())
             .await?;
             if updated.rows_affected() == 0 { Err(INSTANCE_NOT_FOUND) } else { Ok(()) }

@@ -45,6 +45,7 @@ struct Hour {
     tenant: TenantId,
     hour_us: i64,
     function: FunctionId,
+    caller: Option<FunctionId>,
     version: u32,
     served_by: u8,
 }
@@ -111,10 +112,11 @@ impl Store {
                 },
             )
             .await?;
-            insert_many(&mut tx, HOURS_INSERT, 13, HOURS_ADD, &hours, |query, (hour, sums)| {
+            insert_many(&mut tx, HOURS_INSERT, 14, HOURS_ADD, &hours, |query, (hour, sums)| {
                 query
                     .bind(hour.tenant.to_string())
                     .bind(hour.function.to_string())
+                    .bind(hour.caller.map(|caller| caller.to_string()).unwrap_or_default())
                     .bind(i64::from(hour.version))
                     .bind(ServedBy::from_code(hour.served_by).map_or("", ServedBy::as_str))
                     .bind(hour.hour_us)
@@ -155,9 +157,9 @@ impl Store {
     }
 }
 
-const HOURS_INSERT: &str = "INSERT INTO usage_hours (tenant_id, function_id, version, served_by, hour_us, calls, errors, \
+const HOURS_INSERT: &str = "INSERT INTO usage_hours (tenant_id, function_id, caller_id, version, served_by, hour_us, calls, errors, \
     cold_starts, queue_us, exec_us, memory_mb_us, bytes_in, bytes_out)";
-const HOURS_ADD: &str = "ON CONFLICT (tenant_id, hour_us, function_id, version, served_by) DO UPDATE SET \
+const HOURS_ADD: &str = "ON CONFLICT (tenant_id, hour_us, function_id, caller_id, version, served_by) DO UPDATE SET \
     calls = usage_hours.calls + excluded.calls, \
     errors = usage_hours.errors + excluded.errors, \
     cold_starts = usage_hours.cold_starts + excluded.cold_starts, \
@@ -200,6 +202,7 @@ fn sort_out(records: &[(u64, UsageEvent)]) -> (Vec<Block>, Vec<(Hour, Sums)>) {
             tenant: event.tenant,
             hour_us: event.started_us - event.started_us.rem_euclid(HOUR_US),
             function: event.function,
+            caller: event.caller,
             version: event.version,
             served_by: event.served_by.code(),
         };

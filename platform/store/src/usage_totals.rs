@@ -17,6 +17,8 @@ pub enum UsageDimension {
     Tenant,
     /// What was asked for.
     Function,
+    /// Whose code asked.
+    Caller,
     /// Which version answered.
     Version,
     /// How the answer was come by.
@@ -26,12 +28,13 @@ pub enum UsageDimension {
 }
 
 impl UsageDimension {
-    const ALL: [Self; 5] = [Self::Tenant, Self::Function, Self::Version, Self::ServedBy, Self::Hour];
+    const ALL: [Self; 6] = [Self::Tenant, Self::Function, Self::Caller, Self::Version, Self::ServedBy, Self::Hour];
 
     const fn column(self) -> &'static str {
         match self {
             Self::Tenant => "tenant_id",
             Self::Function => "function_id",
+            Self::Caller => "caller_id",
             Self::Version => "version",
             Self::ServedBy => "served_by",
             Self::Hour => "hour_us",
@@ -40,7 +43,7 @@ impl UsageDimension {
 
     const fn sql_type(self) -> &'static str {
         match self {
-            Self::Tenant | Self::Function | Self::ServedBy => "TEXT",
+            Self::Tenant | Self::Function | Self::Caller | Self::ServedBy => "TEXT",
             Self::Version | Self::Hour => "BIGINT",
         }
     }
@@ -53,6 +56,8 @@ pub struct UsageTotals {
     pub tenant: Option<TenantId>,
     /// What was asked for.
     pub function: Option<FunctionId>,
+    /// Whose code asked, where code did.
+    pub caller: Option<FunctionId>,
     /// Which version answered.
     pub version: Option<u32>,
     /// How the answers were come by.
@@ -150,16 +155,20 @@ fn totals(row: &AnyRow) -> Result<UsageTotals, StoreError> {
     Ok(UsageTotals {
         tenant: row.parsed_option(0, "tenant id")?,
         function: row.parsed_option(1, "function id")?,
-        version: row.number_option(2, "version number")?,
-        served_by: row.parsed_option(3, "served_by")?,
-        hour: row.time_option(4)?,
-        calls: row.number(5, "calls")?,
-        errors: row.number(6, "errors")?,
-        cold_starts: row.number(7, "cold starts")?,
-        queue_us: row.number(8, "queue time")?,
-        exec_us: row.number(9, "execution time")?,
-        memory_mb_us: row.number(10, "memory time")?,
-        bytes_in: row.number(11, "bytes in")?,
-        bytes_out: row.number(12, "bytes out")?,
+        caller: match row.value::<Option<&str>>(2, "caller id")? {
+            None | Some("") => None,
+            Some(_) => row.parsed_option(2, "caller id")?,
+        },
+        version: row.number_option(3, "version number")?,
+        served_by: row.parsed_option(4, "served_by")?,
+        hour: row.time_option(5)?,
+        calls: row.number(6, "calls")?,
+        errors: row.number(7, "errors")?,
+        cold_starts: row.number(8, "cold starts")?,
+        queue_us: row.number(9, "queue time")?,
+        exec_us: row.number(10, "execution time")?,
+        memory_mb_us: row.number(11, "memory time")?,
+        bytes_in: row.number(12, "bytes in")?,
+        bytes_out: row.number(13, "bytes out")?,
     })
 }

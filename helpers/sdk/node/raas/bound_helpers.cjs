@@ -15,13 +15,14 @@ function bindHelpers(names) {
   made.clear();
 }
 
-/** An object with a function for every method: each takes one object of named arguments and returns a promise of the value. */
+/** An object with a function for every method: takes one object of named arguments, returns a promise of the value. */
 function boundHelper(name) {
   let helper = made.get(name);
   if (helper === undefined) {
     if (!boundNames.includes(name)) {
       const there = boundNames.length > 0 ? `bound are: ${boundNames.join(", ")}` : "nothing is bound";
-      const message = `no helper is bound by the name ${JSON.stringify(String(name))}; ${there}; see [helpers] in the manifest`;
+      const shown = JSON.stringify(String(name));
+      const message = `no helper is bound by the name ${shown}; ${there}; see [helpers] in the manifest`;
       throw new HelperError({ type: "NotBound", message, code: "not-bound", origin: "caller" });
     }
     helper = new Proxy(Object.create(null), { get: (methods, key) => methods[key] ?? addMethod(methods, name, key) });

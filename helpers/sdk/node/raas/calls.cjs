@@ -44,17 +44,15 @@ class Calls {
     this.#connection = connection;
   }
 
-  get isConnected() {
-    return this.#connection !== null;
-  }
-
   /**
-   * Asks in the name of the request that runs. Resolves with `decode(buffer, start, end)` of the result, whose bytes are valid
-   * during that call only, or with a Refusal. Does not reject, so that who awaits it makes the error where the stack is known.
-   * What its request no longer waits for may never resolve.
+   * Asks in the name of the request that runs. Resolves with `decode(buffer, start, end)` of the result, whose bytes are
+   * valid during that call only, or with a Refusal. Does not reject: who awaits it makes the error, where the stack is.
    */
   ask(operation, target, body, decode) {
     const origin = currentOrigin();
+    if (origin.cancelled) {
+      return Promise.resolve(new Refusal(CANCELLED));
+    }
     const payload = callPayload(origin.requestId, operation, target, body);
     if (payload.length > PAYLOAD_MAX_BYTES) {
       const message = `${payload.length} bytes are over the limit of ${PAYLOAD_MAX_BYTES} for what is sent at once`;
@@ -95,24 +93,25 @@ class Calls {
     pending.resolve(decodeAnswer(pending, buffer, start, end));
   }
 
-  /** The request was answered: nobody gets to see what its CALLs come to. */
+  /** The request was answered or cancelled: its CALLs fail at once, since their ANSWER may never come. */
   drop(origin) {
-    for (const pending of origin.calls) {
-      this.#inFlight.delete(pending.id);
-      pending.payload = null;
+    const dropped = origin.calls;
+    if (dropped === null) {
+      return;
     }
     origin.calls = null;
+    dropped.forEach((pending) => this.#inFlight.delete(pending.id));
     if (this.#waiting.length > 0) {
-      this.#waiting = this.#waiting.filter((pending) => pending.payload !== null);
+      this.#waiting = this.#waiting.filter((pending) => !dropped.has(pending));
       this.#sendWaiting();
     }
+    dropped.forEach((pending) => pending.resolve(new Refusal(CANCELLED)));
   }
 
-  /** The request was cancelled: its CALLs fail at once, since their ANSWER may never come. */
+  /** What the request asks for from here on fails too: it is to end, not to wait. */
   cancel(origin) {
-    const cancelled = [...origin.calls];
+    origin.cancelled = true;
     this.drop(origin);
-    cancelled.forEach((pending) => pending.resolve(new Refusal(CANCELLED)));
   }
 
   #sendWaiting() {
@@ -148,7 +147,8 @@ function decodeAnswer(pending, buffer, start, end) {
     }
     return new Refusal(Object(JSON.parse(buffer.utf8Slice(start + 1, end))));
   } catch (error) {
-    return new Refusal({ type: "InvalidAnswer", message: `the platform's answer cannot be read: ${error.message}`, code: "internal" });
+    const message = `the platform's answer cannot be read: ${error.message}`;
+    return new Refusal({ type: "InvalidAnswer", message, code: "internal" });
   }
 }
 

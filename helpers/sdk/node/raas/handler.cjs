@@ -1,4 +1,4 @@
-// Loads the function or the helper's class: environment, working folder, and the handler named by INIT, from CommonJS or ES modules.
+// Loads the function or the helper's class: environment, working folder, and what INIT names, from CommonJS or ES modules.
 // Owns the explanations of what can be wrong with a handler name, since this is the first thing a new author gets wrong.
 // Must not run before INIT: until then the process belongs to nobody.
 "use strict";
@@ -10,6 +10,7 @@ const { provideForImport } = require("./public_name.cjs");
 
 const EXTENSIONS = [".js", ".mjs", ".cjs"];
 const SHOWN_NAMES_MAX = 20;
+const ES_MODULE_SYNTAX = /import statement outside a module|Unexpected token 'export'|import\.meta|await is only valid/;
 const SYNTAX_CHECK_TIMEOUT_MS = 5000;
 
 /** INIT names a file or an export that is not there. */
@@ -54,19 +55,21 @@ async function loadNamed(settings, separator, form) {
 
 function findFile(codeDir, moduleName, name) {
   const base = path.join(codeDir, moduleName);
-  for (const candidate of [...EXTENSIONS.map((end) => base + end), ...EXTENSIONS.map((end) => path.join(base, "index" + end))]) {
+  for (const candidate of [base, path.join(base, "index")].flatMap((stem) => EXTENSIONS.map((end) => stem + end))) {
     if (fs.statSync(candidate, { throwIfNoEntry: false })?.isFile()) {
       return candidate;
     }
   }
   const files = fs.readdirSync(codeDir).filter((entry) => EXTENSIONS.includes(path.extname(entry))).sort();
   const there = files.length > 0 ? `it has: ${listed(files)}` : "it has no .js, .mjs or .cjs file";
-  throw new HandlerNotFound(`handler "${name}": there is no ${moduleName}.js, .mjs or .cjs in the function's folder; ${there}`);
+  const missing = `there is no ${moduleName}.js, .mjs or .cjs in the function's folder`;
+  throw new HandlerNotFound(`handler "${name}": ${missing}; ${there}`);
 }
 
 async function loadModule(file, codeDir) {
+  const isToBeImported = provideForImport(file);
   // `require` is the quicker way, by milliseconds; what turns out to be an ES module is imported.
-  if (file.endsWith(".cjs") || (file.endsWith(".js") && packageType(file, codeDir) !== "module")) {
+  if (!isToBeImported && (file.endsWith(".cjs") || (file.endsWith(".js") && packageType(file, codeDir) !== "module"))) {
     try {
       return require(file);
     } catch (error) {
@@ -75,7 +78,6 @@ async function loadModule(file, codeDir) {
       }
     }
   }
-  provideForImport(file);
   try {
     return await import(pathToFileURL(file).href);
   } catch (error) {
@@ -98,7 +100,7 @@ function isEsModuleTrouble(error) {
   return (
     error?.code === "ERR_REQUIRE_ESM" ||
     error?.code === "ERR_REQUIRE_ASYNC_MODULE" ||
-    (error instanceof SyntaxError && /import statement outside a module|Unexpected token 'export'|import\.meta|await is only valid/.test(error.message))
+    (error instanceof SyntaxError && ES_MODULE_SYNTAX.test(error.message))
   );
 }
 
@@ -125,7 +127,8 @@ function pickExport(loaded, exportName, name, file) {
   const inner = Object(whole.default);
   const handler = exportName in whole ? whole[exportName] : inner[exportName];
   if (handler === undefined) {
-    const names = [...new Set([...Object.keys(whole), ...Object.keys(inner)])].filter((key) => key !== "module.exports").sort();
+    const all = new Set([...Object.keys(whole), ...Object.keys(inner)]);
+    const names = [...all].filter((key) => key !== "module.exports").sort();
     const there = names.length > 0 ? `it exports: ${listed(names)}` : "it exports nothing";
     throw new HandlerNotFound(`handler "${name}": ${file} has no export "${exportName}"; ${there}`);
   }

@@ -9,10 +9,10 @@ const HOOKS = ["candidates", "train", "reconfigure", "health", "suspend", "resum
 
 /**
  * Every function of a derived class can be called by others, with one object of named arguments, except those whose names
- * begin with `_` or `#` and those named here.
+ * begin with `_`, private ones (`#`) and those named here.
  */
 class Helper {
-  /** Without the platform, in a unit test: what a test gives, and state in memory. The platform sets them all before `start`. */
+  /** In a unit test: what the test gives, and state in memory. The platform sets them all after this and before `start`. */
   constructor({ config = {}, dir = null, dataVersion = 0, purpose = "serve" } = {}) {
     this.config = config;
     this.dir = dir;
@@ -53,12 +53,14 @@ class Helper {
   stop() {}
 }
 
-/** The names of the methods of a class derived from Helper. */
-function methodNames(derived) {
+/** The names of the methods of an object of a class derived from Helper. */
+function methodNames(helper) {
   const names = new Set();
-  for (let owner = derived.prototype; owner !== Helper.prototype; owner = Object.getPrototypeOf(owner)) {
+  for (let owner = Object.getPrototypeOf(helper); owner !== Helper.prototype; owner = Object.getPrototypeOf(owner)) {
     for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(owner))) {
-      if (typeof value === "function" && !/^[_#]/.test(name) && !(name in Helper.prototype)) {
+      // A method can be hidden by a field, such as `config`.
+      const isMethod = typeof value === "function" && typeof helper[name] === "function";
+      if (isMethod && !name.startsWith("_") && !(name in Helper.prototype)) {
         names.add(name);
       }
     }

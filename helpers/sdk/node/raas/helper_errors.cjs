@@ -35,15 +35,15 @@ class UnknownMethod extends Error {}
 UnknownMethod.prototype.name = "UnknownMethod";
 UnknownMethod.prototype[FAULT] = "unknown-method";
 
-/** What a CALL in flight is answered with when its request was cancelled. */
+/** What a CALL in flight is answered with when its request was answered or cancelled. */
 const CANCELLED = {
   type: "Cancelled",
-  message: "the answer of the call in which this was asked for is no longer wanted",
+  message: "the call in which this was asked for was answered or cancelled before",
   code: "cancelled",
   origin: "caller",
 };
 
-/** True for the end of a CALL that was cancelled: code that did not wait for it must not be ended because of it. */
+/** True for the end of a CALL of a request that is over: code that did not wait for it must not be ended because of it. */
 function isCancellation(thrown) {
   return thrown instanceof PlatformError && thrown.type === CANCELLED.type && thrown.code === CANCELLED.code;
 }

@@ -36,7 +36,7 @@ class HelperService {
     this.#helper.dir = settings.dir;
     this.#helper.dataVersion = settings.data_version;
     this.#helper.purpose = settings.purpose;
-    this.#methods = new Set(methodNames(derived));
+    this.#methods = new Set(methodNames(this.#helper));
   }
 
   /** What READY says of it. */
@@ -69,7 +69,8 @@ class HelperService {
     }
     const named = event.args ?? {};
     if (typeof named !== "object" || Array.isArray(named)) {
-      throw new WrongArguments(`${method} takes one object of named arguments, not ${Array.isArray(named) ? "an array" : typeof named}`);
+      const given = Array.isArray(named) ? "an array" : typeof named;
+      throw new WrongArguments(`${method} takes one object of named arguments, not ${given}`);
     }
     return this.#helper[method](named, context);
   };
@@ -112,7 +113,8 @@ class HelperService {
     const method = isPair ? candidate[0] : Object(candidate).method;
     const args = (isPair ? candidate[1] : Object(candidate).args) ?? {};
     if (!this.#methods.has(method)) {
-      throw new InvalidCandidate(`a candidate is [method, arguments] or { method, args }, but "${String(method)}" is no method`);
+      const form = "a candidate is [method, arguments] or { method, args }";
+      throw new InvalidCandidate(`${form}, but "${String(method)}" is no method`);
     }
     if (typeof args !== "object" || Array.isArray(args)) {
       throw new InvalidCandidate(`the arguments of a candidate for ${method} are one object of named arguments`);

@@ -1,5 +1,5 @@
 // What function and helper code gets by `require("raas")` or `import … from "raas"`.
-// Owns the public names and nothing else. Works outside the platform too, where `state` lives in memory and nothing is bound.
+// Owns the public names and nothing else. Works outside the platform too: `state` is in memory and nothing is bound.
 "use strict";
 
 const { Helper } = require("./helper.cjs");

@@ -13,9 +13,13 @@ const LINE_MAX_BYTES = (64 << 10) - 1;
 const CUT_MARKER = " … [line cut at 64 KiB]";
 const NEWLINE = 0x0a;
 
-/** Who prints, writes and calls: a request, or (id 0) the instance itself. Holds what is not finished yet, such as lines without a newline. */
+/**
+ * Who prints, writes and calls: a request, or (id 0) the instance itself. Holds what is not finished yet, such as lines
+ * without a newline.
+ */
 class Origin {
   open = true;
+  cancelled = false;
   lines = null; // by stream number: text, or a PartialBytes after a write of bytes
   writes = null; // to the helper's state, committed before the answer: a Writes of state.cjs
   calls = null; // CALLs that were not answered yet: a Set that calls.cjs owns

@@ -1,6 +1,6 @@
 // The life of the process in order: take the socket, say BOOTED, wait for INIT, load the handler, serve.
-// Owns that order and every way in which the process ends: 0 after STOP or when the platform is gone, 1 when the contract was
-// broken, INIT failed, or the function let an error escape.
+// Owns that order and every way in which the process ends: 0 after STOP or when the platform is gone, 1 when the contract
+// was broken, INIT failed, or the function let an error escape.
 "use strict";
 
 const { calls } = require("./calls.cjs");
@@ -168,7 +168,7 @@ class RuntimeProcess {
       return;
     }
     if (event === "unhandledRejection" && isCancellation(error)) {
-      // A call that its request did not wait for: no reason to end the others.
+      // A call that its request did not wait for is no reason to end the others.
       return;
     }
     if (this.#server === null && this.#initStarted) {

@@ -1,6 +1,6 @@
 // Makes `require("raas")` and `import … from "raas"` find the SDK from code that lies in another folder.
 // Owns how the name is resolved. `require` costs one comparison. `import` has hooks of its own, which are set up only where
-// they cost nothing (module.registerHooks) or where the code asks for the name (module.register starts a thread: some 35 ms).
+// they cost nothing (module.registerHooks) or where code asks for the name (module.register starts a thread: some 35 ms).
 "use strict";
 
 const fs = require("node:fs");
@@ -14,8 +14,6 @@ const ENTRY = { url: pathToFileURL(FILE).href, format: "commonjs", shortCircuit:
 const SCANNED_FILES_MAX = 2000;
 const SPECIFIER = /(?:\bfrom|\bimport)\s*\(?\s*["']([^"'\n]+)["']/g;
 
-let importIsReady = false;
-
 /** For `require`, from anywhere. The platform's SDK comes before a package of that name, as Node's own modules do. */
 function provideForRequire() {
   const resolveFilename = Module._resolveFilename;
@@ -24,20 +22,22 @@ function provideForRequire() {
   };
 }
 
-/** For `import`, in the code that begins with `file`; called before it is loaded. */
+/**
+ * For `import`, in the code that begins with `file`; called once, before it is loaded. Returns true if `file` has to be
+ * loaded by `import`, since an ES module that comes by `require` would not find the name.
+ */
 function provideForImport(file) {
-  if (importIsReady) {
-    return;
-  }
   if (typeof Module.registerHooks === "function") {
     Module.registerHooks({ resolve: (specifier, context, next) => (specifier === NAME ? ENTRY : next(specifier, context)) });
-    importIsReady = true;
   } else if (typeof Module.register === "function" && importsName(file)) {
     const hook = `const entry = ${JSON.stringify(ENTRY)};
-      export async function resolve(specifier, context, next) { return specifier === "${NAME}" ? entry : next(specifier, context); }`;
+      export async function resolve(specifier, context, next) {
+        return specifier === "${NAME}" ? entry : next(specifier, context);
+      }`;
     Module.register(`data:text/javascript,${encodeURIComponent(hook)}`);
-    importIsReady = true;
+    return true;
   }
+  return false;
 }
 
 /** True if the file, or one that it imports by a relative path, imports the SDK. Installed packages are not looked into. */

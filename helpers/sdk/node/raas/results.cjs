@@ -1,6 +1,6 @@
 // A handler's value (or another value that leaves the process) as JSON text, or a clear reason why it cannot be one.
-// Owns strictness: JSON.stringify is used for its speed, and what it hides (NaN becomes null) or lets pass (lone surrogates) is looked
-// for only in texts that can contain it.
+// Owns strictness: JSON.stringify is used for its speed, and what it hides (NaN becomes null) or lets pass (lone surrogates)
+// is looked for only in texts that can contain it.
 "use strict";
 
 const RESULT_MAX_BYTES = 6 << 20;

@@ -1,5 +1,6 @@
 // Serves invocations: from INVOKE frame to RESULT or ERROR, any number in flight.
-// Owns the table of requests in flight and the layout of the INVOKE payload. One path for plain and async handlers, and for helpers.
+// Owns the table of requests in flight and the layout of the INVOKE payload. One path for plain and async handlers, and for
+// helpers.
 "use strict";
 
 const { calls } = require("./calls.cjs");
@@ -66,9 +67,7 @@ class Server {
     const request = this.#inFlight.get(requestId);
     if (request !== undefined) {
       runAs(request.origin, cancel, request.context);
-      if (request.origin.calls !== null) {
-        calls.cancel(request.origin);
-      }
+      calls.cancel(request.origin);
     }
   }
 
@@ -131,9 +130,7 @@ class Server {
     if (request.origin.lines !== null) {
       this.#logs.finish(request.origin);
     }
-    if (request.origin.calls !== null) {
-      calls.drop(request.origin);
-    }
+    calls.drop(request.origin);
     request.origin.open = false;
     this.#inFlight.delete(request.id);
     return true;

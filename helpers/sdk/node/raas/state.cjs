@@ -12,12 +12,12 @@ const VALUE_MAX_BYTES = 1 << 20;
 const COMMIT_MAX_BYTES = 4 << 20;
 const COMMIT_MAX_WRITES = 1000;
 const LIST_LIMIT = 100;
-const LIST_LIMIT_MAX = 1_000_000;
+const LIST_LIMIT_MAX = 1000; // the platform lists no more at once
 const MILLISECONDS = 1000;
 const TTL_MAX_MS = Number.MAX_SAFE_INTEGER;
 const JSON_FORM = 0x6a; // "j"
 const BYTES_FORM = 0x62; // "b"
-// What one write costs of a commit beside its key and value: what, key length, and for a put time to live, form, value length.
+// What a write takes of a commit beside its key and value: what, key length, and for a put time to live, form, value length.
 const DELETE_BYTES = 1 + 2;
 const PUT_BYTES = DELETE_BYTES + 8 + 1 + 4;
 
@@ -34,7 +34,8 @@ class Writes {
 
   add(write) {
     if (this.#committed !== null) {
-      throw refused("late-write", "the call has returned and its writes are being committed: await what writes before returning");
+      const message = "the call has returned and its writes are being committed: await what writes before returning";
+      throw refused("late-write", message);
     }
     const replaced = this.#byKey.get(write.key);
     const bytes = this.#bytes + write.size - (replaced?.size ?? 0);
@@ -58,7 +59,7 @@ class Writes {
 
   /** Once, however often it is asked for; nothing can be written any more. */
   commit() {
-    this.#committed ??= this.#store.commit([...this.#byKey.values()]);
+    this.#committed ??= this.#byKey.size === 0 ? Promise.resolve() : this.#store.commit([...this.#byKey.values()]);
     return this.#committed;
   }
 }
@@ -123,14 +124,15 @@ class State {
 
   /** For hooks that run outside a request: what `hook` writes is committed when it returned, and not at all if it throws. */
   async collect(hook) {
-    INSTANCE.writes = new Writes(this.#store);
+    const writes = new Writes(this.#store);
+    INSTANCE.writes = writes;
     try {
-      const value = await hook();
-      await INSTANCE.writes.commit();
-      return value;
+      await hook();
     } finally {
+      // What the hook left running is not waited for: from here on it commits by itself.
       INSTANCE.writes = null;
     }
+    await writes.commit();
   }
 }
 

@@ -10,7 +10,7 @@ const PUT = 1;
 const DELETE = 2;
 const NOTHING = Buffer.alloc(0);
 
-/** Values are { form, bytes }; a write is { key, value (null: delete), ttlMs (0: for ever), size (its bytes in a commit) }. */
+/** Values are { form, bytes }; a write is { key, value (null: delete), ttlMs (0: for ever), size (bytes in a commit) }. */
 const platformStore = {
   async get(key) {
     return checked(await calls.ask(STATE_GET, key, NOTHING, readValue));
@@ -19,7 +19,7 @@ const platformStore = {
   async list(prefix, limit) {
     const body = Buffer.allocUnsafe(4);
     body.writeUInt32LE(limit);
-    return checked(await calls.ask(STATE_LIST, prefix, body, (buffer, start, end) => JSON.parse(buffer.utf8Slice(start, end))));
+    return checked(await calls.ask(STATE_LIST, prefix, body, readJson));
   },
 
   async commit(writes) {
@@ -32,6 +32,10 @@ function checked(answer) {
     throw new StateError(answer.fields);
   }
   return answer;
+}
+
+function readJson(buffer, start, end) {
+  return JSON.parse(buffer.utf8Slice(start, end));
 }
 
 function readValue(buffer, start, end) {
@@ -66,8 +70,8 @@ class MemoryStore {
 
   async list(prefix, limit) {
     const now = Date.now();
-    const keys = [...this.#entries].filter(([key, entry]) => key.startsWith(prefix) && entry.endsMs > now).map(([key]) => key);
-    return inByteOrder(keys).slice(0, limit);
+    const entries = [...this.#entries].filter(([key, entry]) => key.startsWith(prefix) && entry.endsMs > now);
+    return inByteOrder(entries.map(([key]) => key)).slice(0, limit);
   }
 
   async commit(writes) {

@@ -8,7 +8,9 @@ const { errorText } = require("./errors.cjs");
 const { Logs } = require("./logs.cjs");
 const { Server } = require("./server.cjs");
 
-const MODULES = ["node:crypto", "node:events", "node:fs/promises", "node:http", "node:stream", "node:timers/promises", "node:util"];
+const MODULES = [
+  "node:crypto", "node:events", "node:fs/promises", "node:http", "node:stream", "node:timers/promises", "node:util",
+];
 // Enough for V8 to leave its slowest tier, few enough to stay within a few milliseconds.
 const REHEARSALS = 30;
 const INVOCATION = Buffer.concat([Buffer.alloc(26), Buffer.from('{"rehearsal":[1,"two",null]}')]);

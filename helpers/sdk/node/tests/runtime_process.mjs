@@ -10,9 +10,16 @@ const WAIT_MS = 20_000;
 const BOOT = path.join(path.dirname(path.dirname(fileURLToPath(import.meta.url))), "boot.cjs");
 const HEADER_BYTES = 13;
 
-export const INIT = 0x01, INVOKE = 0x02, CANCEL = 0x03, STOP = 0x04, PING = 0x05;
+export const INIT = 0x01, INVOKE = 0x02, CANCEL = 0x03, STOP = 0x04, PING = 0x05, ANSWER = 0x06;
 export const BOOTED = 0x81, READY = 0x82, INIT_FAILED = 0x83, RESULT = 0x84, ERROR = 0x85, LOG = 0x86, PONG = 0x87;
-const FROM_RUNTIME = [BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG];
+export const CALL = 0x89;
+const FROM_RUNTIME = [BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL];
+
+const OPERATIONS = [undefined, "method", "get", "list", "commit"];
+const HELPER = {
+  instance_id: "0197", publisher: "acme", name: "geo", version: "1.2.0", instance: "my-geo", config: {}, data_version: 1,
+  dir: null, purpose: "serve", methods: {},
+};
 
 export function pack(kind, requestId = 0, payload = Buffer.alloc(0)) {
   const header = Buffer.alloc(HEADER_BYTES);
@@ -30,6 +37,43 @@ export function invokePayload(event, { deadlineMs = Date.now() + 30_000, trace =
   prefix.writeBigUInt64LE(BigInt(deadlineMs), 16);
   prefix.writeUInt16LE(trace.length, 24);
   return Buffer.concat([prefix, Buffer.from(trace), raw ? event : Buffer.from(JSON.stringify(event))]);
+}
+
+/** A CALL's payload by the layout of the contract, apart from the code that writes it. */
+function readCall(payload) {
+  const bodyStart = 11 + payload.readUInt16LE(9);
+  return {
+    request: Number(payload.readBigUInt64LE(0)),
+    operation: OPERATIONS[payload[8]],
+    target: payload.toString("utf8", 11, bodyStart),
+    body: payload.subarray(bodyStart),
+  };
+}
+
+/** The writes of a commit's body: [key, form, value as text, time to live] for a put, [key] for a delete. */
+export function readCommit(body) {
+  const writes = [];
+  for (let at = 0; at < body.length; ) {
+    const keyEnd = at + 3 + body.readUInt16LE(at + 1);
+    const key = body.toString("utf8", at + 3, keyEnd);
+    if (body[at] === 2) {
+      writes.push([key]);
+      at = keyEnd;
+    } else {
+      const end = keyEnd + 13 + body.readUInt32LE(keyEnd + 9);
+      const form = String.fromCharCode(body[keyEnd + 8]);
+      writes.push([key, form, body.toString("utf8", keyEnd + 13, end), Number(body.readBigUInt64LE(keyEnd))]);
+      at = end;
+    }
+  }
+  return writes;
+}
+
+function readPayload(kind, payload) {
+  if (kind === CALL) {
+    return readCall(payload);
+  }
+  return kind === LOG || kind === PONG ? payload : JSON.parse(payload);
 }
 
 function bounded(promise, what) {
@@ -63,7 +107,8 @@ export class Runtime {
       fs.writeFileSync(path.join(this.folder, name), text);
     }
     // Node makes the fourth "pipe" with socketpair.
-    this.process = spawn(process.execPath, [BOOT], { stdio: ["ignore", "pipe", "pipe", "pipe"], env: { PATH: process.env.PATH } });
+    const stdio = ["ignore", "pipe", "pipe", "pipe"];
+    this.process = spawn(process.execPath, [BOOT], { stdio, env: { PATH: process.env.PATH } });
     this.socket = this.process.stdio[3];
     this.socket.on("data", (data) => this.#onData(data));
     this.socket.on("close", () => this.#onEnd());
@@ -83,7 +128,7 @@ export class Runtime {
       const end = HEADER_BYTES + received.readUInt32LE(0);
       const kind = received[4];
       const payload = received.subarray(HEADER_BYTES, end);
-      this.#frames.push({ kind, id: received.readBigUInt64LE(5), payload: kind === LOG || kind === PONG ? payload : JSON.parse(payload) });
+      this.#frames.push({ kind, id: received.readBigUInt64LE(5), payload: readPayload(kind, payload) });
       this.#received = received.subarray(end);
     }
     this.#wake();
@@ -143,9 +188,11 @@ export class Runtime {
     return frame.payload;
   }
 
-  async init({ handler = "main.handler", env = {} } = {}, ...more) {
+  /** `helper` has what differs from HELPER in a helper's INIT; `helpers` are the names of those that the code may call. */
+  async init({ handler = "main.handler", env = {}, helper, helpers } = {}, ...more) {
     const settings = {
-      handler, code_dir: this.folder, function_name: "tested", function_version: "7", memory_mb: 256, timeout_s: 30, concurrency: 8, env,
+      handler, code_dir: this.folder, function_name: "tested", function_version: "7", memory_mb: 256, timeout_s: 30,
+      concurrency: 8, env, helpers, helper: helper && { ...HELPER, ...helper },
     };
     this.send(pack(INIT, 0, Buffer.from(JSON.stringify(settings))), ...more);
     return this.nextAnswer();
@@ -158,6 +205,30 @@ export class Runtime {
       throw new Error(`the runtime is gone: ${await this.stderr}`);
     }
     return frame;
+  }
+
+  /** Starts a call of a helper's method; `nextAnswer` or `nextCall` say what becomes of it. */
+  startMethod(method, args = {}, id = 1) {
+    this.send(pack(INVOKE, id, invokePayload({ method, args })));
+  }
+
+  /** The next frame, which has to be a CALL, as { id, request, operation, target, body }. */
+  async nextCall() {
+    const { kind, id, payload } = (await this.nextAnswer()) ?? {};
+    if (kind !== CALL) {
+      throw new Error(`not a CALL: kind ${kind}, ${JSON.stringify(payload)}`);
+    }
+    return { id, ...payload };
+  }
+
+  /** Answers a CALL: with bytes as they are, with another value as JSON text. */
+  answer(call, value = Buffer.alloc(0)) {
+    const body = Buffer.isBuffer(value) ? value : Buffer.from(JSON.stringify(value));
+    this.send(pack(ANSWER, call.id, Buffer.concat([Buffer.from([0]), body])));
+  }
+
+  refuse(call, fields) {
+    this.send(pack(ANSWER, call.id, Buffer.concat([Buffer.from([1]), Buffer.from(JSON.stringify(fields))])));
   }
 
   exitStatus() {
@@ -179,12 +250,17 @@ export async function withRuntime(code, body, options = {}) {
     await runtime.boot();
     const ready = await runtime.init(options);
     if (ready?.kind !== READY) {
-      throw new Error(`not READY: ${JSON.stringify(ready)}`);
+      throw new Error(`not READY: kind ${ready?.kind}, ${JSON.stringify(ready?.payload)}`);
     }
     await body(runtime, ready.payload);
   } finally {
     await runtime.close();
   }
+}
+
+/** The same for the helper class `Geo` of main.js; `facts` are of INIT's `helper`. */
+export async function withHelper(code, body, facts = {}, options = {}) {
+  await withRuntime(code, body, { handler: "main:Geo", helper: facts, ...options });
 }
 
 /** Runs `body(runtime)` with a runtime that has only been started. */

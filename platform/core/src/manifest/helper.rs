@@ -46,6 +46,10 @@ pub struct HelperManifest {
     pub train: Option<HelperTrain>,
     /// Computing candidates ahead, where it is declared.
     pub precompute: Option<HelperPrecompute>,
+    /// How often replicas are asked whether they are well.
+    pub health: HelperHealth,
+    /// How long hooks may take that have no section of their own.
+    pub timeouts: HelperTimeouts,
     /// The file with the JSON Schema of an instance's configuration.
     pub config: Option<String>,
     /// Devices by their CDI names.
@@ -134,6 +138,34 @@ pub struct HelperPrecompute {
     pub limit: u32,
 }
 
+/// How often replicas are asked whether they are well, where the class has `health`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HelperHealth {
+    /// How often an idle replica is asked.
+    pub every_s: u32,
+    /// How long the answer may take.
+    pub timeout_s: u32,
+    /// After how many bad answers in a row a replica is replaced.
+    pub failures: u32,
+}
+
+/// How long hooks may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HelperTimeouts {
+    /// `candidates()`.
+    pub candidates_s: u32,
+    /// `reconfigure()`.
+    pub reconfigure_s: u32,
+    /// `suspend()`.
+    pub suspend_s: u32,
+    /// `resume()`.
+    pub resume_s: u32,
+    /// `stop()`.
+    pub stop_s: u32,
+}
+
 /// What the use of a helper costs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -165,9 +197,6 @@ impl HelperManifest {
     #[must_use]
     pub fn unsupported(&self) -> Vec<String> {
         let mut list = Vec::new();
-        if self.state == HelperState::Disk {
-            list.push("state = \"disk\" is not available yet; keep what must survive in self.state".to_owned());
-        }
         if self.scaling.mode == HelperMode::PerKey {
             list.push("scaling.mode = \"per-key\" is not available yet; use \"shared\"".to_owned());
         }

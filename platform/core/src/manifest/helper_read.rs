@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::helper::{
-    HelperManifest, HelperMethod, HelperMode, HelperPlan, HelperPrecompute, HelperScaling, HelperState, HelperTrain,
+    HelperHealth, HelperManifest, HelperMethod, HelperMode, HelperPlan, HelperPrecompute, HelperScaling, HelperState,
+    HelperTimeouts, HelperTrain,
 };
 use super::read::{Section, env, syntax_problem};
 use super::sections::{Network, Runtime};
@@ -74,6 +75,8 @@ fn read(table: toml::Table, problems: &mut Vec<String>) -> Option<HelperManifest
     let methods = methods(&mut top);
     let train = optional(&mut top, "train", train);
     let precompute = optional(&mut top, "precompute", precompute);
+    let health = top.section("health", health);
+    let timeouts = top.section("timeouts", timeouts);
     let config = file(&mut top, "config");
     let devices = devices(&mut top);
     let env = top.section("env", env);
@@ -81,7 +84,8 @@ fn read(table: toml::Table, problems: &mut Vec<String>) -> Option<HelperManifest
     let plans = plans(&mut top);
     top.refuse_the_rest(
         "name, version, summary, runtime, entry, state, state_mb, memory_mb, timeout_s, start_timeout_s, network, cpus, tmp_mb, \
-         config, devices, gpu, helpers, [scaling], [methods.NAME], [train], [precompute], [env], [[plans]]",
+         config, devices, gpu, helpers, [scaling], [methods.NAME], [train], [precompute], [health], [timeouts], [env], \
+         [[plans]]",
     );
     Some(HelperManifest {
         name: name?,
@@ -101,6 +105,8 @@ fn read(table: toml::Table, problems: &mut Vec<String>) -> Option<HelperManifest
         methods,
         train,
         precompute,
+        health,
+        timeouts,
         config,
         devices,
         env,
@@ -203,6 +209,29 @@ fn precompute(section: &mut Section<'_>) -> HelperPrecompute {
     };
     section.refuse_the_rest("cpu_share, limit");
     precompute
+}
+
+fn health(section: &mut Section<'_>) -> HelperHealth {
+    let health = HelperHealth {
+        every_s: section.number("every_s", 1..=HOOK_TIMEOUT_MAX_S, 10),
+        timeout_s: section.number("timeout_s", 1..=HOOK_TIMEOUT_MAX_S, 5),
+        failures: section.number("failures", 1..=100, 3),
+    };
+    section.refuse_the_rest("every_s, timeout_s, failures");
+    health
+}
+
+fn timeouts(section: &mut Section<'_>) -> HelperTimeouts {
+    let mut number = |key, default| section.number(key, 1..=HOOK_TIMEOUT_MAX_S, default);
+    let timeouts = HelperTimeouts {
+        candidates_s: number("candidates_s", 60),
+        reconfigure_s: number("reconfigure_s", 60),
+        suspend_s: number("suspend_s", 10),
+        resume_s: number("resume_s", 10),
+        stop_s: number("stop_s", 5),
+    };
+    section.refuse_the_rest("candidates_s, reconfigure_s, suspend_s, resume_s, stop_s");
+    timeouts
 }
 
 /// `devices` by their CDI names, and `gpu = N` for the first N of NVIDIA's.

@@ -82,6 +82,7 @@ impl Bed {
             network: Network::Egress,
             code_dir: None,
             writable_dir: None,
+            extras: Vec::new(),
         }))
     }
 

@@ -135,6 +135,7 @@ pub fn command(argv: &[&str]) -> SandboxSpec {
         network: Network::None,
         code_dir: None,
         writable_dir: None,
+        extras: Vec::new(),
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use raas_sandbox::{
-    Assignment, ExitCause, Fault, SandboxError, SandboxLimits, SpawnerOptions, clean_up_leftovers, start_spawner,
+    Assignment, ExitCause, ExtraMount, Fault, SandboxError, SandboxLimits, SpawnerOptions, clean_up_leftovers,
+    start_spawner,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,6 +20,8 @@ pub const TESTS: &[Test] = &[
     ("assign_shows_code_read_only", assign_shows_code_read_only),
     ("code_from_the_start", code_from_the_start),
     ("writable_folder", writable_folder),
+    ("a_kept_folder_is_the_next_sandboxes_too", a_kept_folder_is_the_next_sandboxes_too),
+    ("extra_files_and_devices", extra_files_and_devices),
     ("least_limits_suffice_or_fail_cleanly", least_limits_suffice_or_fail_cleanly),
     ("node_runs", node_runs),
     ("many_at_once", many_at_once),
@@ -34,7 +37,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 fn assignment(code_dir: &Path) -> Assignment {
-    Assignment { code_dir: code_dir.to_owned(), limits: SandboxLimits::default() }
+    Assignment { code_dir: code_dir.to_owned(), state_dir: None, limits: SandboxLimits::default() }
 }
 
 fn runs_a_command(bed: &Bed) {
@@ -122,6 +125,48 @@ fn writable_folder(bed: &Bed) {
     let ran = bed.run(spec);
     assert_eq!(ran.exit.cause, ExitCause::Code(0), "{}", ran.stderr);
     assert_eq!(fs::read_to_string(out.join("made")).unwrap(), "by the sandbox");
+}
+
+/// Each of two sandboxes is another host user, and both are at home in the folder, at the same time too.
+fn a_kept_folder_is_the_next_sandboxes_too(bed: &Bed) {
+    let (code, kept) = (bed.folder("code", "main.py", ""), bed.path("kept"));
+    fs::create_dir(&kept).unwrap();
+    let assignment = || Assignment { state_dir: Some(kept.clone()), ..assignment(&code) };
+    let program = "import os\nprint('up', flush=True)\nos.read(3, 1)\n\
+        path = '/var/out/count'\n\
+        count = int(open(path).read()) if os.path.exists(path) else 0\n\
+        open(path, 'w').write(str(count + 1))\n\
+        print(count, os.stat(path).st_uid == os.getuid(), flush=True)\nos.read(3, 1)\n";
+    let mut sandboxes: Vec<_> = (0..2).map(|_| bed.create(python(program))).collect();
+    for (number, sandbox) in sandboxes.iter_mut().enumerate() {
+        assert_eq!(bed.line(sandbox), "up");
+        bed.wait(sandbox.handle.assign(assignment())).unwrap();
+        bed.wait(sandbox.io.control.write_all(b"x")).unwrap();
+        assert_eq!(bed.line(sandbox), format!("{number} True"));
+    }
+    for mut sandbox in sandboxes {
+        bed.wait(sandbox.io.control.write_all(b"x")).unwrap();
+        let ran = bed.finish(sandbox);
+        assert_eq!(ran.exit.cause, ExitCause::Code(0), "{}", ran.stderr);
+    }
+    assert_eq!(fs::read_to_string(kept.join("count")).unwrap(), "2");
+}
+
+fn extra_files_and_devices(bed: &Bed) {
+    let folder = bed.folder("driver", "library", "from the host");
+    let extra = |source: std::path::PathBuf, target: &str, device: bool| ExtraMount {
+        source,
+        target: target.into(),
+        device,
+        writable: device,
+    };
+    let mut spec = python(
+        "import os\nprint(open('/tmp/driver/library').read())\nprint(len(open('/dev/made-up', 'rb').read(7)))\n\
+         try: open('/tmp/driver/library', 'w')\nexcept OSError as e: print(e.strerror)\n",
+    );
+    spec.extras = vec![extra(folder, "/tmp/driver", false), extra("/dev/zero".into(), "/dev/made-up", true)];
+    let ran = bed.run(spec);
+    assert_eq!(ran.stdout, "from the host\n7\nRead-only file system\n", "{}", ran.stderr);
 }
 
 fn least_limits_suffice_or_fail_cleanly(bed: &Bed) {

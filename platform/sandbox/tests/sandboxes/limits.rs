@@ -14,6 +14,7 @@ pub const TESTS: &[Test] = &[
     ("disk_filler_is_stopped", disk_filler_is_stopped),
     ("fork_bomb_is_bounded", fork_bomb_is_bounded),
     ("cpu_quota_holds", cpu_quota_holds),
+    ("usage_is_what_the_kernel_counted", usage_is_what_the_kernel_counted),
 ];
 
 fn limits(change: impl FnOnce(&mut SandboxLimits)) -> SandboxLimits {
@@ -55,7 +56,11 @@ fn assign_changes_the_limits(bed: &Bed) {
         return;
     }
     let code = bed.folder("code", "main.py", "");
-    let assign = |memory: u64| Assignment { code_dir: code.clone(), limits: limits(|l| l.memory_bytes = memory) };
+    let assign = |memory: u64| Assignment {
+        code_dir: code.clone(),
+        state_dir: None,
+        limits: limits(|l| l.memory_bytes = memory),
+    };
     let big = "import os; os.read(3, 1); a = b'x' * (200 << 20); print(len(a))";
     for (before, after, fits) in [(64 << 20, 512 << 20, true), (512 << 20, 64 << 20, false)] {
         let mut spec = python(big);
@@ -132,4 +137,22 @@ fn cpu_quota_holds(bed: &Bed) {
     let ran = bed.run(spec);
     let used: f64 = ran.stdout.trim().parse().unwrap();
     assert!(used < 1.6, "two processes used {used} s of CPU in 2 s at half a core");
+}
+
+fn usage_is_what_the_kernel_counted(bed: &Bed) {
+    let mut sandbox = bed.create(python(
+        "import time\nkept = bytearray(b'x' * (50 << 20))\nwhile time.process_time() < 0.3: pass\n\
+         print('used', flush=True)\nopen(3, 'rb', closefd=False).read(1)\n",
+    ));
+    assert_eq!(bed.line(&mut sandbox), "used");
+    let usage = bed.wait(sandbox.handle.usage()).unwrap();
+    if !bed.lacks("cpu time of helpers") {
+        assert!((300_000..3_000_000).contains(&usage.cpu_us), "{usage:?}");
+    }
+    if !bed.lacks("memory limits") {
+        assert!((50 << 20..200 << 20).contains(&usage.memory_bytes), "{usage:?}");
+    }
+    sandbox.handle.kill();
+    bed.wait(sandbox.handle.exited());
+    assert!(matches!(bed.wait(sandbox.handle.usage()), Err(SandboxError::Ended)));
 }

@@ -108,8 +108,11 @@ pub enum Command {
     /// List answered calls and what each cost.
     Usage {
         /// Only this function's.
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", conflicts_with = "helper")]
         function: Option<String>,
+        /// Only this helper instance's.
+        #[arg(long, value_name = "INSTANCE")]
+        helper: Option<String>,
         /// From this moment on: RFC 3339, a date, or so long ago (15m, 2h).
         #[arg(long, value_parser = parse_moment)]
         from: Option<String>,
@@ -123,8 +126,11 @@ pub enum Command {
     /// Show what was spent, by function and by what served the calls.
     Costs {
         /// Only this function's.
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", conflicts_with = "helper")]
         function: Option<String>,
+        /// Only this helper instance's.
+        #[arg(long, value_name = "INSTANCE")]
+        helper: Option<String>,
         /// From the hour of this moment on: RFC 3339, a date, or so long ago (15m, 2h).
         #[arg(long, value_parser = parse_moment)]
         from: Option<String>,
@@ -292,6 +298,33 @@ pub enum HelperCommand {
         /// Although something calls it.
         #[arg(long)]
         force: bool,
+    },
+    /// Show an instance's log lines.
+    Logs {
+        /// The instance, by name or id.
+        instance: String,
+        /// Go on with lines as they are written.
+        #[arg(long, short = 'f')]
+        follow: bool,
+        /// From this moment on: RFC 3339, a date, or so long ago (15m, 2h).
+        #[arg(long, value_parser = parse_moment)]
+        since: Option<String>,
+        /// Only this call's.
+        #[arg(long, value_name = "ID")]
+        invocation: Option<String>,
+    },
+    /// Show what instances used of replicas' time, processor and memory, hour by hour.
+    Usage {
+        /// Only this instance.
+        instance: Option<String>,
+    },
+    /// Let other tenants call an instance, by its id; these and no others.
+    Share {
+        /// The instance, by name or id.
+        instance: String,
+        /// A tenant, by name; may be given several times. With none, nobody else may call it.
+        #[arg(long = "with", value_name = "TENANT")]
+        tenants: Vec<String>,
     },
     /// See and change what an instance keeps.
     #[command(subcommand)]

@@ -13,8 +13,10 @@ use super::failure::{Failure, Outcome};
 use super::format::{bytes, list as items, moment, ms, number, text};
 use super::helper_state;
 use super::invoke::show_headers;
+use super::logs;
 use super::screen::Screen;
 use super::table::{Table, facts};
+use super::usage;
 
 /// The largest configuration that is read, bytes.
 const CONFIG_MAX_BYTES: u64 = 1 << 20;
@@ -65,6 +67,14 @@ pub fn run(screen: Screen, command: HelperCommand) -> Outcome {
             change(&instance, &format!("starting {instance}"), json!({ "state": "serving" }))
         }
         HelperCommand::Delete { instance, force } => delete(screen, &client()?, &instance, force),
+        HelperCommand::Logs { instance, follow, since, invocation } => {
+            let path = format!("{}/logs", path(&instance));
+            logs::logs(screen, &client()?, &path, follow, since.as_deref(), invocation.as_deref())
+        }
+        HelperCommand::Usage { instance } => usage::helpers(screen, &client()?, instance.as_deref()),
+        HelperCommand::Share { instance, tenants } => {
+            change(&instance, &format!("sharing {instance}"), json!({ "shared_with": tenants }))
+        }
         HelperCommand::State(command) => helper_state::run(screen, &client()?, command),
     }
 }
@@ -172,6 +182,7 @@ fn show(screen: Screen, client: &Client, instance: &str) -> Outcome {
             ("state size", bytes(instance["state_bytes"].as_u64().unwrap_or(0))),
             ("methods", words("methods")),
             ("called by", words("bound")),
+            ("shared with", words("shared_with")),
             ("config", instance["config"].to_string()),
             ("created", moment(text(instance, "created_at"))),
         ];

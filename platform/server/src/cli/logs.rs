@@ -1,4 +1,4 @@
-//! `raas logs`: a function's lines, kept ones and new ones.
+//! `raas logs` and `raas helper logs`: lines, kept ones and new ones.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
@@ -13,31 +13,33 @@ use super::format::{moment, text, time_of_day};
 use super::screen::Screen;
 use super::table::printable;
 
-/// Shows a function's log lines.
+/// Where a function's lines are.
+pub fn of_function(name: &str) -> String {
+    format!("/v1/functions/{}/logs", encode(name))
+}
+
+/// Shows the log lines at a path of the API.
 ///
 /// # Errors
 /// No answer, or a problem.
 pub fn logs(
     screen: Screen,
     client: &Client,
-    name: &str,
+    path: &str,
     follow: bool,
     since: Option<&str>,
     invocation: Option<&str>,
 ) -> Outcome {
-    let path = format!("/v1/functions/{}/logs", encode(name));
     // New lines are listened for before the kept ones are read, so that none falls between.
     let stream = match follow {
         true => {
-            let call = Call::new(Method::GET, path.as_str())
-                .query("follow", "true")
-                .query_if("invocation", invocation)
-                .within(None);
+            let call =
+                Call::new(Method::GET, path).query("follow", "true").query_if("invocation", invocation).within(None);
             Some(client.open(&call)?)
         }
         false => None,
     };
-    let kept = kept(client, &path, since, invocation)?;
+    let kept = kept(client, path, since, invocation)?;
     if screen.json && !follow {
         return screen.line(&joined(&kept));
     }

@@ -64,14 +64,17 @@ fn perform(screen: Screen, command: Command) -> Outcome {
         Command::Helper(command) => helpers::run(screen, command),
         Command::Invocation { id } => invoke::invocation(screen, &client()?, &id),
         Command::Logs { name, follow, since, invocation } => {
-            logs::logs(screen, &client()?, &name, follow, since.as_deref(), invocation.as_deref())
+            logs::logs(screen, &client()?, &logs::of_function(&name), follow, since.as_deref(), invocation.as_deref())
         }
         Command::Results { name, purge } => functions::results(screen, &client()?, &name, purge),
-        Command::Usage { function, from, to, all } => {
-            usage::usage(screen, &client()?, [("function", function), ("from", from), ("to", to)], all)
-        }
-        Command::Costs { function, from, to } => {
-            usage::costs(screen, &client()?, [("function", function), ("from", from), ("to", to)])
+        Command::Usage { function, helper, from, to, all } => usage::usage(
+            screen,
+            &client()?,
+            [("function", function), ("helper", helper), ("from", from), ("to", to)],
+            all,
+        ),
+        Command::Costs { function, helper, from, to } => {
+            usage::costs(screen, &client()?, [("function", function), ("helper", helper), ("from", from), ("to", to)])
         }
         Command::Keys(command) => access::keys(screen, &client()?, command),
         Command::Tenants(command) => access::tenants(screen, &client()?, command),

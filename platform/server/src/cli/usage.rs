@@ -7,7 +7,7 @@ use super::screen::Screen;
 use super::table::Table;
 
 /// What narrows a list down, by name.
-pub type Narrowed = [(&'static str, Option<String>); 3];
+pub type Narrowed = [(&'static str, Option<String>); 4];
 
 /// Lists answered calls.
 ///
@@ -31,7 +31,8 @@ pub fn usage(screen: Screen, client: &Client, narrowed: Narrowed, all: bool) -> 
     screen.answer(&answer, |usage| {
         let head = [
             "STARTED",
-            "FUNCTION",
+            "CALLED",
+            "BY",
             ">VERSION",
             "SERVED BY",
             ">STATUS",
@@ -47,7 +48,8 @@ pub fn usage(screen: Screen, client: &Client, narrowed: Narrowed, all: bool) -> 
         for item in list(usage, "items") {
             table.row([
                 moment(text(item, "started_at")),
-                text(item, "function").to_owned(),
+                called(item),
+                text(item, "called_by").to_owned(),
                 number(item, "version"),
                 text(item, "served_by").to_owned(),
                 number(item, "status"),
@@ -80,7 +82,8 @@ pub fn costs(screen: Screen, client: &Client, narrowed: Narrowed) -> Outcome {
     let call = narrowed.iter().fold(call, |call, (name, value)| call.query_if(name, value.as_deref()));
     screen.answer(&client.call(&call)?, |costs| {
         let mut table = Table::new(&[
-            "FUNCTION",
+            "CALLED",
+            "BY",
             "SERVED BY",
             ">CALLS",
             ">ERRORS",
@@ -90,7 +93,8 @@ pub fn costs(screen: Screen, client: &Client, narrowed: Narrowed) -> Outcome {
         ]);
         for item in list(costs, "items") {
             table.row([
-                text(item, "function").to_owned(),
+                called(item),
+                text(item, "called_by").to_owned(),
                 text(item, "served_by").to_owned(),
                 number(item, "calls"),
                 number(item, "errors"),
@@ -102,7 +106,49 @@ pub fn costs(screen: Screen, client: &Client, narrowed: Narrowed) -> Outcome {
         if table.is_empty() {
             return "no calls".to_owned();
         }
-        table.row(["total", "", "", "", "", "", text(costs, "total")].map(str::to_owned));
+        table.row(["total", "", "", "", "", "", "", text(costs, "total")].map(str::to_owned));
         table.render(|head| screen.bold(head), "")
+    })
+}
+
+/// What was called: a function by its name, a helper instance as such.
+fn called(item: &serde_json::Value) -> String {
+    match item["helper"].as_str() {
+        Some(helper) => format!("helper {helper}"),
+        None => text(item, "function").to_owned(),
+    }
+}
+
+/// Shows what helper instances used, hour by hour.
+///
+/// # Errors
+/// No answer, or a problem.
+pub fn helpers(screen: Screen, client: &Client, instance: Option<&str>) -> Outcome {
+    let answer = client.list("/v1/helper-usage", &[("helper", instance)])?;
+    screen.answer(&answer, |usage| {
+        let mut table = Table::new(&[
+            "HOUR",
+            "HELPER",
+            ">REPLICA S",
+            ">CPU S",
+            ">MEMORY GB-S",
+            ">GPU S",
+            ">TRAINING S",
+            ">TRAINING CPU S",
+        ]);
+        for item in list(usage, "items") {
+            let seconds = |key: &str| format!("{:.1}", float(item, key));
+            table.row([
+                moment(text(item, "hour")),
+                text(item, "helper").to_owned(),
+                seconds("replica_s"),
+                seconds("cpu_s"),
+                format!("{:.3}", float(item, "memory_gb_s")),
+                seconds("gpu_s"),
+                seconds("training_s"),
+                seconds("training_cpu_s"),
+            ]);
+        }
+        table.render(|head| screen.bold(head), "nothing yet; the first sums are there after some seconds")
     })
 }

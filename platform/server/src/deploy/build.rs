@@ -110,6 +110,7 @@ impl Deployer {
             network: if network { Network::Egress } else { Network::None },
             code_dir: Some(package.to_owned()),
             writable_dir: Some(out.to_owned()),
+            extras: Vec::new(),
         };
         let platform = |error: raas_sandbox::SandboxError| {
             DeployError::Platform(anyhow::Error::new(error).context("no sandbox for the build"))

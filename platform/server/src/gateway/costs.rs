@@ -59,6 +59,9 @@ pub struct UsageItem {
     /// What was called.
     #[serde(flatten)]
     pub callee: Callee,
+    /// The function or helper instance whose code called, where code did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub called_by: Option<String>,
     /// The version.
     pub version: u32,
     /// What served it.
@@ -99,12 +102,23 @@ pub enum Callee {
     Helper(String),
 }
 
+impl Callee {
+    fn into_name(self) -> String {
+        match self {
+            Self::Function(name) | Self::Helper(name) => name,
+        }
+    }
+}
+
 /// What a group of calls costs.
 #[derive(Serialize, ToSchema)]
 pub struct CostItem {
     /// What was called.
     #[serde(flatten)]
     pub callee: Callee,
+    /// The function or helper instance whose code called, where code did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub called_by: Option<String>,
     /// What served the calls.
     pub served_by: &'static str,
     /// How many.
@@ -198,6 +212,7 @@ fn usage_item(app: &App, callees: &HashMap<FunctionId, Callee>, event: &UsageEve
     Ok(UsageItem {
         invocation_id: event.invocation.to_string(),
         callee: callee(callees, event.function),
+        called_by: event.caller.map(|caller| callee(callees, caller).into_name()),
         version: event.version,
         served_by: event.served_by.as_str(),
         status: event.status,
@@ -237,7 +252,10 @@ pub async fn costs(
         query.helper.as_deref(),
     )?;
     app.invoker.metering.catch_up().await;
-    let totals = app.store.usage_totals(&filter, &[UsageDimension::Function, UsageDimension::ServedBy]).await?;
+    let totals = app
+        .store
+        .usage_totals(&filter, &[UsageDimension::Function, UsageDimension::Caller, UsageDimension::ServedBy])
+        .await?;
     let callees = callees(&app);
     let mut sum = PreciseAmount::zero(app.prices.currency);
     let mut items = Vec::with_capacity(totals.len());
@@ -248,6 +266,7 @@ pub async fn costs(
         sum = sum.checked_add(cost).map_err(|error| Problem::internal(&error))?;
         items.push(CostItem {
             callee: callee(&callees, function),
+            called_by: group.caller.map(|caller| callee(&callees, caller).into_name()),
             served_by: served_by.as_str(),
             calls: group.calls,
             errors: group.errors,
@@ -256,7 +275,7 @@ pub async fn costs(
             cost: cost.to_decimal_string(),
         });
     }
-    items.sort_by(|a, b| (&a.callee, a.served_by).cmp(&(&b.callee, b.served_by)));
+    items.sort_by(|a, b| (&a.callee, &a.called_by, a.served_by).cmp(&(&b.callee, &b.called_by, b.served_by)));
     Ok(Json(CostsView { currency: app.prices.currency.to_string(), items, total: sum.to_decimal_string() }))
 }
 

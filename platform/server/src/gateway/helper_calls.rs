@@ -83,6 +83,7 @@ async fn try_call(
         arrived,
         admitted,
         depth: 0,
+        caller: None,
         speculative: false,
     };
     let answer = call_method(app, &route, method, call).await?;

@@ -60,6 +60,8 @@ pub enum ChangeBody {
     /// Run with this configuration from now on.
     #[schema(value_type = Object)]
     Config(Value),
+    /// Let these tenants call it beside its own, by their names, and no others.
+    SharedWith(Vec<String>),
     /// `serving`; `stopped`: what runs is finished; `killed`: what runs is cut off, and it stays stopped.
     State(WantedState),
 }
@@ -120,6 +122,8 @@ pub struct InstanceDetail {
     pub methods: Vec<String>,
     /// The functions and instances that call it.
     pub bound: Vec<String>,
+    /// The tenants that may call it beside its own.
+    pub shared_with: Vec<String>,
     /// Answers since the platform started.
     pub served: ServedCounts,
     /// Whether it is being trained now.
@@ -250,6 +254,10 @@ pub async fn show(
     let principal = caller.require(Scope::HelpersRead)?;
     let route = find_own(&app, principal, &id)?;
     let row = app.store.helper_instance_get_by_id(route.id).await?;
+    let mut shared_with = Vec::with_capacity(row.shared_with.len());
+    for tenant in &row.shared_with {
+        shared_with.push(app.store.tenant_get(*tenant).await?.name);
+    }
     let counters = route.counters();
     let served = |by: ServedBy| counters.served[by.code() as usize].load(Ordering::Relaxed);
     Ok(Json(InstanceDetail {
@@ -257,6 +265,7 @@ pub async fn show(
         replicas: route.pool.statuses(),
         methods: route.pool.loaded().methods,
         bound: app.helpers.bound_to(&app, &route),
+        shared_with,
         served: ServedCounts {
             computed: served(ServedBy::Computed),
             hit: served(ServedBy::Hit),
@@ -293,6 +302,13 @@ pub async fn change(
             return Err(Problem::caller(StatusCode::BAD_REQUEST, "invalid-body", "`rollback` is true or left out"));
         }
         ChangeBody::Config(config) => InstanceChange::Config(config),
+        ChangeBody::SharedWith(names) => {
+            let mut tenants = Vec::with_capacity(names.len());
+            for name in &names {
+                tenants.push(app.store.tenant_get_by_name(name).await?.id);
+            }
+            InstanceChange::Share(tenants)
+        }
         ChangeBody::State(WantedState::Serving) => InstanceChange::Start,
         ChangeBody::State(WantedState::Stopped) => InstanceChange::Stop { at_once: false },
         ChangeBody::State(WantedState::Killed) => InstanceChange::Stop { at_once: true },

@@ -143,6 +143,7 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
         arrived,
         tenant: principal.tenant,
         depth: 0,
+        caller: None,
         helper_epochs,
         speculative: false,
         function,

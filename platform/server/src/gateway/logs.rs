@@ -1,4 +1,4 @@
-//! `GET /v1/functions/{name}/logs`: lines kept, and lines as they come.
+//! The log lines of a function or a helper instance: lines kept, and lines as they come.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::header;
+use raas_core::{FunctionId, InvocationId};
 use raas_store::{LogFilter, LogLine};
 use serde::{Deserialize, Serialize};
 use tokio_stream::wrappers::BroadcastStream;
@@ -16,6 +17,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::functions::{Page, invalid_query, page_rows, route};
+use super::helper_instances::find_own;
 use super::problem::{Problem, ProblemView};
 use crate::app::App;
 use crate::routing::Scope;
@@ -76,12 +78,31 @@ pub async fn list(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Problem> {
     let principal = caller.require(Scope::FunctionsRead)?;
-    let route = route(&app, principal, &name)?;
+    let function = route(&app, principal, &name)?.id;
+    lines(&app, function, query).await
+}
+
+/// A helper instance's log lines: the newest, a page of older ones, or live with `follow=true`.
+#[utoipa::path(get, path = "/v1/helper-instances/{id}/logs", tag = "helpers", operation_id = "helper_log_list",
+    params(("id" = String, Path, description = "The instance's id or name"), LogQuery),
+    responses((status = 200, body = Page<LogView>), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
+pub async fn list_of_helper(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, Problem> {
+    let principal = caller.require(Scope::HelpersRead)?;
+    let function = find_own(&app, principal, &id)?.function.id;
+    lines(&app, function, query).await
+}
+
+async fn lines(app: &App, function: FunctionId, query: LogQuery) -> Result<Response, Problem> {
     let limit = page_rows(query.limit)?;
     let unusable = |what: &str| invalid_query(format!("the {what} cannot be used"));
     let invocation = query.invocation.as_deref().map(str::parse).transpose().map_err(|_| unusable("invocation"))?;
     if query.follow == Some(true) {
-        return Ok(follow(&app, route.id, invocation));
+        return Ok(follow(app, function, invocation));
     }
     let filter = LogFilter {
         after: query.cursor.as_deref().map(str::parse).transpose().map_err(|_| unusable("cursor"))?,
@@ -95,16 +116,16 @@ pub async fn list(
     };
     app.logs.flush().await;
     let rows = if filter.after.is_none() && filter.since.is_none() && filter.invocation.is_none() {
-        app.store.log_tail(route.id, limit).await?
+        app.store.log_tail(function, limit).await?
     } else {
-        app.store.log_list(route.id, &filter, limit).await?
+        app.store.log_list(function, &filter, limit).await?
     };
     let next_cursor = rows.last().map(|row| row.cursor.to_string());
     Ok(Json(Page { items: rows.iter().map(|row| view(&row.line)).collect(), next_cursor }).into_response())
 }
 
 /// Lines from now on, newline-delimited JSON. A reader that is too slow is told how many it lost.
-fn follow(app: &App, function: raas_core::FunctionId, invocation: Option<raas_core::InvocationId>) -> Response {
+fn follow(app: &App, function: FunctionId, invocation: Option<InvocationId>) -> Response {
     let stop = app.stop.clone();
     let lines = BroadcastStream::new(app.logs.follow())
         .filter_map(move |line| {

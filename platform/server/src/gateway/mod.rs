@@ -11,6 +11,7 @@ mod health;
 mod helper_calls;
 mod helper_instances;
 mod helper_state;
+mod helper_usage;
 mod helpers;
 mod idempotency;
 mod invocations;
@@ -93,6 +94,8 @@ fn router(app: Arc<App>) -> Router {
             get(helper_instances::show).patch(helper_instances::change).delete(helper_instances::delete),
         )
         .route("/v1/helper-instances/{id}/training", get(helper_instances::training).post(helper_instances::train))
+        .route("/v1/helper-instances/{id}/logs", get(logs::list_of_helper))
+        .route("/v1/helper-usage", get(helper_usage::list))
         .route("/v1/helper-instances/{id}/state", get(helper_state::list).post(helper_state::write))
         .route(
             "/v1/helper-instances/{id}/state/{*key}",

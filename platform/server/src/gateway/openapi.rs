@@ -5,8 +5,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    costs, deploys, functions, health, helper_calls, helper_instances, helper_state, helpers, invocations, keys, logs,
-    metrics, tenants,
+    costs, deploys, functions, health, helper_calls, helper_instances, helper_state, helper_usage, helpers,
+    invocations, keys, logs, metrics, tenants,
 };
 
 #[derive(OpenApi)]
@@ -18,6 +18,7 @@ use super::{
         functions::aliases, functions::set_alias, functions::delete_alias, functions::results, functions::purge, logs::list,
         helpers::publish, helpers::list, helper_instances::create, helper_instances::list, helper_instances::show,
         helper_instances::change, helper_instances::delete, helper_instances::training, helper_instances::train,
+        logs::list_of_helper, helper_usage::list,
         helper_calls::call, helper_state::list, helper_state::write, helper_state::show, helper_state::put, helper_state::delete,
         costs::usage, costs::costs,
         keys::create, keys::list, keys::revoke, tenants::create, tenants::list,

@@ -222,6 +222,8 @@ impl From<ManageError> for Problem {
                 let cause = Self::of_helper(error);
                 Self { title: format!("{title}: {}", cause.title), ..cause }
             }
+            ManageError::Device(_) => Self::caller(StatusCode::UNPROCESSABLE_ENTITY, "no-device", title),
+            ManageError::Folder(error) => Self::internal(&error),
             ManageError::Store(error) => error.into(),
             ManageError::Route(error) => Self::internal(&error),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use raas_core::{CanonicalEvent, InvocationId, TenantId, limits};
+use raas_core::{CanonicalEvent, FunctionId, InvocationId, TenantId, limits};
 use raas_helpers::AdminState;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -39,6 +39,8 @@ pub struct MethodCall {
     pub admitted: Admitted,
     /// How many calls of helpers it is inside of.
     pub depth: u8,
+    /// The function or helper instance whose code calls, where code does.
+    pub caller: Option<FunctionId>,
     /// Whether nobody has asked.
     pub speculative: bool,
 }
@@ -147,7 +149,7 @@ pub async fn call_method(
     if !text.starts_with(b"{") {
         return Err(wrong("they must be a JSON object of named arguments".into()));
     }
-    let MethodCall { id, tenant, policy, trace, arrived, admitted, depth, speculative, .. } = call;
+    let MethodCall { id, tenant, policy, trace, arrived, admitted, depth, caller, speculative, .. } = call;
     let found = route.method(method);
     if let Some(schema) = &found.arguments {
         let value = serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?;
@@ -179,6 +181,7 @@ pub async fn call_method(
             arrived,
             admitted,
             depth,
+            caller,
             helper_epochs,
             speculative,
         })

@@ -5,17 +5,20 @@
 //! are served by the new one, calls that run end where they are. What fails before the change is written down changes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use raas_core::manifest::HelperState;
 use raas_core::{FunctionName, HelperInstanceId, TenantId};
-use raas_helpers::{AdminState, Observation, Observed, Schema, check_bindings};
+use raas_helpers::{AdminState, DeviceError, Observation, Observed, Schema, check_bindings, find_devices};
 use raas_store::{HelperInstanceRow, HelperVersionQuery, HelperVersionRow, NewHelperInstance, StoreError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::route::{HelperRoute, RouteError, RouteParts};
+use super::meter::HelperMeter;
+use super::route::{HelperRoute, Purpose, RouteError, RouteParts};
 use super::switchboard::Switchboard;
 use super::{precompute, training};
 use crate::app::App;
@@ -41,8 +44,20 @@ pub struct HelperManager {
     pub(super) training: Mutex<HashSet<HelperInstanceId>>,
     /// When training was last begun, this process's runs only.
     pub(super) trained_at: Mutex<HashMap<HelperInstanceId, Instant>>,
+    folders: HelperFolders,
+    /// What instances use between calls.
+    pub(super) meter: HelperMeter,
     /// Epochs whose candidates have been computed or are being.
     pub(super) precomputed: Mutex<HashMap<HelperInstanceId, u64>>,
+}
+
+/// Where things of helpers are on the machine.
+#[derive(Debug, Clone)]
+pub struct HelperFolders {
+    /// The folders that instances keep, by their ids.
+    pub state: PathBuf,
+    /// Where vendors describe devices.
+    pub devices: Vec<PathBuf>,
 }
 
 /// An instance to be made.
@@ -75,6 +90,8 @@ pub enum InstanceChange {
     Config(Value),
     /// New data: the outcome of training.
     Data,
+    /// Other tenants may call it: these and no others.
+    Share(Vec<TenantId>),
     /// It serves again.
     Start,
     /// It takes no more calls; at once: nor does what runs finish.
@@ -115,6 +132,12 @@ pub enum ManageError {
         /// How.
         error: CallError,
     },
+    /// A device that it needs cannot be had.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The folder that it keeps cannot be made.
+    #[error("the helper's folder cannot be made")]
+    Folder(#[source] std::io::Error),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -125,10 +148,12 @@ pub enum ManageError {
 
 impl HelperManager {
     /// A manager over the scheduler that starts replicas.
-    pub fn new(scheduler: Arc<Scheduler>, switchboard: Arc<Switchboard>) -> Self {
+    pub fn new(scheduler: Arc<Scheduler>, switchboard: Arc<Switchboard>, folders: HelperFolders) -> Self {
         Self {
             scheduler,
             switchboard,
+            folders,
+            meter: HelperMeter::default(),
             changing: Mutex::default(),
             observed: Mutex::default(),
             training: Mutex::default(),
@@ -151,8 +176,10 @@ impl HelperManager {
     /// The database does not answer.
     pub async fn load(&self, app: &App) -> Result<(), StoreError> {
         for (instance, version) in app.store.helper_instance_load_all().await? {
-            let parts = parts(app, &instance, &version);
-            match HelperRoute::new(&parts, &self.scheduler, &self.switchboard, None) {
+            let route = self
+                .parts(app, &instance, &version)
+                .and_then(|parts| Ok(HelperRoute::new(&parts, &self.scheduler, &self.switchboard, None)?));
+            match route {
                 Ok(route) => self.publish_route(app, Arc::new(route)),
                 Err(error) => {
                     tracing::error!(helper.instance = %instance.id, error = %error, "a helper instance is not served");
@@ -160,6 +187,25 @@ impl HelperManager {
             }
         }
         Ok(())
+    }
+
+    /// All that a route is made of. The folder that the instance keeps is there afterwards.
+    pub(super) fn parts<'a>(
+        &self,
+        app: &App,
+        instance: &'a HelperInstanceRow,
+        version: &'a HelperVersionRow,
+    ) -> Result<RouteParts<'a>, ManageError> {
+        let state_dir = match version.manifest.state {
+            HelperState::None => None,
+            HelperState::Disk => {
+                let folder = self.folders.state.join(instance.id.to_string());
+                std::fs::create_dir_all(&folder).map_err(ManageError::Folder)?;
+                Some(folder)
+            }
+        };
+        let devices = find_devices(&self.folders.devices, &version.manifest.devices)?;
+        Ok(RouteParts { instance, version, code_dir: app.deployer.image_folder(&version.image), state_dir, devices })
     }
 
     fn publish_route(&self, app: &App, route: Arc<HelperRoute>) {
@@ -189,7 +235,7 @@ impl HelperManager {
             FunctionName::parse(&new.name).map_err(|error| ManageError::Invalid("invalid-name", error.to_string()))?;
         let version = find_version(app, new.tenant, &new.publisher, &new.helper, new.version.as_deref()).await?;
         check_config(&version, &new.config)?;
-        check_devices(&version)?;
+        find_devices(&self.folders.devices, &version.manifest.devices)?;
         self.check_new_bindings(app, &new, &version)?;
         let row = app
             .store
@@ -210,7 +256,7 @@ impl HelperManager {
         let lock = self.lock_of(row.id);
         let _changing = lock.lock().await;
         let started = async {
-            let route = HelperRoute::new(&parts(app, &row, &version), &self.scheduler, &self.switchboard, None)?;
+            let route = HelperRoute::new(&self.parts(app, &row, &version)?, &self.scheduler, &self.switchboard, None)?;
             drop(start_one(&route).await?);
             Ok::<_, ManageError>(route)
         };
@@ -270,6 +316,12 @@ impl HelperManager {
         let Some(known) = known else {
             return Err(StoreError::NotFound { what: "helper instance" }.into());
         };
+        if let InstanceChange::Share(tenants) = change {
+            row.shared_with.clone_from(&tenants);
+            app.store.helper_instance_update(&row, app.clock.now()).await?;
+            app.routing.set_helper(Arc::new(known.shared_with(tenants)));
+            return Ok(row);
+        }
         let mut version = app.store.helper_version_get(row.helper, HelperVersionQuery::Exactly(&row.version)).await?;
         match &change {
             InstanceChange::Version(_) | InstanceChange::Rollback => {
@@ -289,20 +341,25 @@ impl HelperManager {
                 row.config = config.to_string();
             }
             InstanceChange::Data => row.data_version += 1,
+            InstanceChange::Share(_) => {}
             InstanceChange::Start => row.state = "serving".into(),
             InstanceChange::Stop { .. } => row.state = "stopped".into(),
         }
-        let route =
-            Arc::new(HelperRoute::new(&parts(app, &row, &version), &self.scheduler, &self.switchboard, Some(&known))?);
+        let route = Arc::new(HelperRoute::new(
+            &self.parts(app, &row, &version)?,
+            &self.scheduler,
+            &self.switchboard,
+            Some(&known),
+        )?);
         let first = match route.admin {
             AdminState::Stopped => None,
             AdminState::Serving => Some(start_one(&route).await?),
         };
         if let (InstanceChange::Config(config), Some(lease)) = (&change, &first)
-            && lease.instance().loaded().hooks.iter().any(|hook| hook == "reconfigure")
+            && lease.instance().has_hook("reconfigure")
         {
             let event = serde_json::json!({ "hook": "reconfigure", "config": config });
-            if let Err(error) = training::hook(app, lease, &event, route.manifest.timeout_s).await {
+            if let Err(error) = training::hook(lease, &event, route.manifest.timeouts.reconfigure_s).await {
                 route.pool.close();
                 return Err(ManageError::Hook { hook: "reconfigure", error });
             }
@@ -343,6 +400,14 @@ impl HelperManager {
         if let Some(current) = current {
             current.pool.close();
         }
+        let folder = self.folders.state.join(route.id.to_string());
+        if folder.exists() {
+            // What still runs there keeps its files until it closes them.
+            let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
+            if let Ok(Err(error)) = removed {
+                tracing::warn!(helper.instance = %route.id, error = %error, "the folder of a deleted helper instance could not be removed");
+            }
+        }
         app.invoker.results.purge_function(route.function.id);
         self.observed.lock().remove(&route.id);
         self.trained_at.lock().remove(&route.id);
@@ -381,14 +446,23 @@ impl HelperManager {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    self.meter.sample().await;
+                    self.meter.write(&app).await;
+                    return;
+                }
             }
             let routes: Vec<_> = app.routing.load().helpers().cloned().collect();
             for route in &routes {
                 self.observed(&app, route);
+                for replica in route.pool.instances() {
+                    self.meter.track(route, Purpose::Serve, &replica);
+                }
                 training::start_if_due(self, &app, route);
                 precompute::start_if_due(self, &app, route, &stop);
             }
+            self.meter.sample_if_due().await;
+            self.meter.write_if_due(&app).await;
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
                 if let Err(error) = app.store.helper_state_sweep(app.clock.now()).await {
@@ -397,10 +471,6 @@ impl HelperManager {
             }
         }
     }
-}
-
-pub(super) fn parts<'a>(app: &App, instance: &'a HelperInstanceRow, version: &'a HelperVersionRow) -> RouteParts<'a> {
-    RouteParts { instance, version, code_dir: app.deployer.image_folder(&version.image) }
 }
 
 /// Starts the first replica of a route that nobody knows yet. On failure its pool is closed.
@@ -450,14 +520,4 @@ fn check_config(version: &HelperVersionRow, config: &Value) -> Result<(), Manage
         return Ok(());
     }
     invalid(format!("the configuration does not fit the helper's schema: {}", problems.join("; ")))
-}
-
-fn check_devices(version: &HelperVersionRow) -> Result<(), ManageError> {
-    match version.manifest.devices.first() {
-        None => Ok(()),
-        Some(device) => Err(ManageError::Invalid(
-            "no-device",
-            format!("the helper needs the device `{device}`, and this platform maps no devices yet"),
-        )),
-    }
 }

@@ -6,6 +6,7 @@
 
 mod call;
 mod manager;
+mod meter;
 mod precompute;
 mod publish;
 mod route;
@@ -13,7 +14,7 @@ mod switchboard;
 mod training;
 
 pub use call::{MethodCall, MethodRefused, call_method};
-pub use manager::{HelperManager, InstanceChange, ManageError, NewInstance};
+pub use manager::{HelperFolders, HelperManager, InstanceChange, ManageError, NewInstance};
 pub use publish::{PublishedHelper, publish};
 pub use route::HelperRoute;
 pub use switchboard::{RuntimeCalls, Switchboard};

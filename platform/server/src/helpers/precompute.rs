@@ -66,10 +66,10 @@ async fn compute(app: &Arc<App>, route: &Arc<HelperRoute>, cpu_millis: u32, limi
     let listed = {
         let within = Instant::now() + Duration::from_secs(u64::from(route.manifest.start_timeout_s));
         let lease = route.pool.acquire(within).await?;
-        if !lease.instance().loaded().hooks.iter().any(|hook| hook == "candidates") {
+        if !lease.instance().has_hook("candidates") {
             return Ok(0);
         }
-        hook(app, &lease, &event, route.manifest.timeout_s).await?
+        hook(&lease, &event, route.manifest.timeouts.candidates_s).await?
     };
     let candidates: Vec<Candidate> = serde_json::from_slice(&listed)?;
     let mut computed = 0;
@@ -93,6 +93,7 @@ async fn compute(app: &Arc<App>, route: &Arc<HelperRoute>, cpu_millis: u32, limi
             arrived: begun,
             admitted: Admitted::within_a_call(),
             depth: 0,
+            caller: None,
             speculative: true,
         };
         if call_method(app, route, &candidate.method, call).await.is_ok_and(|answer| answer.result.is_ok()) {

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use raas_contract::{HelperInit, MethodInit};
 use raas_core::manifest::CacheMode;
 use raas_core::{FunctionId, HelperInstanceId, HelperManifest, KeyPrefix, SharingScope, TenantId, VersionDigest};
-use raas_helpers::{AdminState, Schema};
+use raas_helpers::{AdminState, DeviceEdits, Schema};
 use raas_store::{HelperInstanceRow, HelperVersionRow};
 use serde_json::Value;
 
 use super::switchboard::{RuntimeCalls, Switchboard};
 use crate::routing::{FunctionCounters, FunctionRoute, ResultCheck, VersionRoute};
-use crate::scheduler::{Scheduler, VersionPool, VersionSpec};
+use crate::scheduler::{HelperSpec, Scheduler, VersionPool, VersionSpec};
+
+/// Where a replica finds the folder that its instance keeps.
+const STATE_DIR: &str = "/var/out";
 
 /// What replicas are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,7 @@ impl Purpose {
 }
 
 /// A helper instance.
+#[derive(Clone)]
 pub struct HelperRoute {
     /// Its id.
     pub id: HelperInstanceId,
@@ -86,6 +90,10 @@ pub struct RouteParts<'a> {
     pub version: &'a HelperVersionRow,
     /// The version's files as sandboxes see them.
     pub code_dir: PathBuf,
+    /// The folder that the instance keeps, where it keeps one.
+    pub state_dir: Option<PathBuf>,
+    /// What its sandboxes are shown for its devices.
+    pub devices: DeviceEdits,
 }
 
 impl HelperRoute {
@@ -183,6 +191,16 @@ impl HelperRoute {
         })
     }
 
+    /// The same instance for other tenants, these and no others.
+    pub fn shared_with(&self, tenants: Vec<TenantId>) -> Self {
+        Self { shared_with: tenants, ..self.clone() }
+    }
+
+    /// How many accelerators each of its replicas has.
+    pub fn accelerators(&self) -> u32 {
+        self.pool.spec().helper.as_ref().map_or(0, |helper| helper.devices.accelerators)
+    }
+
     /// A method, whether or not anything is declared of it.
     pub fn method(&self, name: &str) -> &MethodRoute {
         self.methods.get(name).unwrap_or(&self.other)
@@ -223,7 +241,7 @@ pub fn spec(
     switchboard: &Arc<Switchboard>,
     purpose: Purpose,
 ) -> Result<VersionSpec, RouteError> {
-    let RouteParts { instance, version, code_dir } = parts;
+    let RouteParts { instance, version, code_dir, state_dir, devices } = parts;
     let manifest = &version.manifest;
     let mut as_function = manifest.function_manifest(&instance_name(&instance.name)?);
     if let (Purpose::Train, Some(train)) = (purpose, &manifest.train) {
@@ -243,7 +261,7 @@ pub fn spec(
         instance: instance.name.clone(),
         config,
         data_version: instance.data_version,
-        dir: None,
+        dir: state_dir.is_some().then(|| STATE_DIR.to_owned()),
         purpose: purpose.as_str(),
         methods: manifest.methods.iter().map(|(name, method)| (name.clone(), timeout(method.timeout_s))).collect(),
     };
@@ -253,7 +271,14 @@ pub fn spec(
         version: u32::try_from(instance.data_version).unwrap_or(u32::MAX),
         manifest: Arc::new(as_function),
         code_dir: code_dir.clone(),
-        helper: Some(Arc::new(init)),
+        helper: Some(Arc::new(HelperSpec {
+            init,
+            state_dir: state_dir.clone(),
+            devices: devices.clone(),
+            start_timeout_s: manifest.start_timeout_s,
+            timeouts: manifest.timeouts,
+            health: manifest.health,
+        })),
         helpers: manifest.helpers.clone(),
         calls: Arc::new(RuntimeCalls::of_helper(
             switchboard,
@@ -262,6 +287,5 @@ pub fn spec(
             instance.id,
             u64::from(manifest.state_mb) << 20,
         )),
-        init_timeout_s: Some(manifest.start_timeout_s),
     })
 }

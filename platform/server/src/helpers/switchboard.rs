@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raas_contract::{Answer, CallSink, FunctionError, Operation, ParentCall, PendingAnswer, RuntimeCall};
-use raas_core::{HelperInstanceId, InvocationId, Origin, TenantId, limits};
+use raas_core::{FunctionId, HelperInstanceId, InvocationId, Origin, TenantId, limits};
 use raas_helpers::{StateCommit, StateError, StateWriter, parse_commit};
 use serde::Serialize;
 
 use super::call::{MethodCall, call_method, named_arguments};
+use super::route::function_id;
 use crate::app::App;
 use crate::gateway::Problem;
 use crate::invoke::{Admitted, CallerPolicy};
@@ -55,6 +56,8 @@ pub struct RuntimeCalls {
 #[derive(Debug)]
 struct Allowed {
     tenant: TenantId,
+    /// Whose code it is.
+    caller: FunctionId,
     /// Instances by the name in the code.
     bindings: BTreeMap<String, String>,
     /// Whose state, and how much of it there may be.
@@ -76,8 +79,13 @@ struct Refusal<'a> {
 
 impl RuntimeCalls {
     /// What a function may ask for: the helpers it is bound to.
-    pub fn of_function(switchboard: &Arc<Switchboard>, tenant: TenantId, bindings: BTreeMap<String, String>) -> Self {
-        let shared = Arc::new(Allowed { tenant, bindings, state: None });
+    pub fn of_function(
+        switchboard: &Arc<Switchboard>,
+        tenant: TenantId,
+        function: FunctionId,
+        bindings: BTreeMap<String, String>,
+    ) -> Self {
+        let shared = Arc::new(Allowed { tenant, caller: function, bindings, state: None });
         Self { switchboard: Arc::clone(switchboard), shared }
     }
 
@@ -89,7 +97,8 @@ impl RuntimeCalls {
         instance: HelperInstanceId,
         quota_bytes: u64,
     ) -> Self {
-        let shared = Arc::new(Allowed { tenant, bindings, state: Some((instance, quota_bytes)) });
+        let state = Some((instance, quota_bytes));
+        let shared = Arc::new(Allowed { tenant, caller: function_id(instance), bindings, state });
         Self { switchboard: Arc::clone(switchboard), shared }
     }
 }
@@ -162,6 +171,7 @@ async fn call_helper(app: &Arc<App>, allowed: &Allowed, call: RuntimeCall) -> An
         arrived: Instant::now(),
         admitted: Admitted::within_a_call(),
         depth: parent.as_ref().map_or(0, |parent| parent.depth).saturating_add(1),
+        caller: Some(allowed.caller),
         speculative: false,
     };
     match tokio::time::timeout_at(within.into(), call_method(app, &route, method, method_call)).await {

@@ -8,17 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raas_contract::Invoke;
-use raas_core::InvocationId;
 use raas_helpers::AdminState;
 use raas_store::{HelperVersionQuery, TrainingOutcome};
 use serde_json::{Value, json};
 
-use super::manager::{HelperManager, InstanceChange, ManageError, parts};
+use super::manager::{HelperManager, InstanceChange, ManageError};
 use super::route::{HelperRoute, Purpose, spec};
 use crate::app::App;
 use crate::scheduler::{CallError, Lease};
-use crate::trace::TraceContext;
 
 /// How much longer than its own start the training replica may wait for a place.
 const START_MARGIN: Duration = Duration::from_secs(30);
@@ -34,32 +31,16 @@ pub struct Trained {
     pub took: Duration,
 }
 
-/// Runs a hook of a replica.
+/// Runs a hook of a replica. One that does not return in time is taken out of service.
 ///
 /// # Errors
 /// The helper's own error, or none came in time.
-pub(super) async fn hook(app: &App, lease: &Lease, event: &Value, limit_s: u32) -> Result<Bytes, CallError> {
-    let id = InvocationId::generate();
-    let deadline_unix_ms = app.clock.now().as_millis() + i64::from(limit_s) * 1000;
-    let (outcome, _) = lease
-        .instance()
-        .call(
-            Invoke {
-                invocation_id: id.as_bytes(),
-                deadline_unix_ms: u64::try_from(deadline_unix_ms).unwrap_or(0),
-                trace_context: &TraceContext::of_call(id, None, None).to_text(),
-                event: event.to_string().as_bytes(),
-                depth: 0,
-            },
-            limit_s,
-        )
-        .await;
-    if let Err(Some(CallError::Timeout { .. })) = &outcome {
+pub(super) async fn hook(lease: &Lease, event: &Value, limit_s: u32) -> Result<Bytes, CallError> {
+    let outcome = lease.instance().hook(&event.to_string(), limit_s).await;
+    if let Err(CallError::Timeout { .. }) = &outcome {
         lease.discard();
     }
-    outcome.map_err(|error| {
-        error.unwrap_or(CallError::Sandbox { began: false, detail: "the replica was gone before its hook".into() })
-    })
+    outcome
 }
 
 /// Trains an instance that is due by its own schedule.
@@ -117,16 +98,17 @@ impl HelperManager {
         let instance = app.store.helper_instance_get_by_id(route.id).await?;
         let version =
             app.store.helper_version_get(instance.helper, HelperVersionQuery::Exactly(&instance.version)).await?;
-        let spec = spec(&parts(app, &instance, &version), self.switchboard(), Purpose::Train)?;
+        let spec = spec(&self.parts(app, &instance, &version)?, self.switchboard(), Purpose::Train)?;
         let limit_s = spec.manifest.timeout_s;
         let pool = self.scheduler().version_pool(spec);
         let within = Duration::from_secs(u64::from(version.manifest.start_timeout_s)) + START_MARGIN;
         let returned = async {
             let lease = pool.acquire(Instant::now() + within).await.map_err(ManageError::Start)?;
-            if !lease.instance().loaded().hooks.iter().any(|hook| hook == "train") {
+            if !lease.instance().has_hook("train") {
                 return Err(ManageError::NoHook(format!("`{}` has no train(): there is nothing to train", route.name)));
             }
-            hook(app, &lease, &json!({ "hook": "train" }), limit_s)
+            self.meter.track(route, Purpose::Train, lease.instance());
+            hook(&lease, &json!({ "hook": "train" }), limit_s)
                 .await
                 .map_err(|error| ManageError::Hook { hook: "train()", error })
         };

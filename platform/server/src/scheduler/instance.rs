@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raas_contract::{Connection, ConnectionEnd, ContractError, Invoke, Loaded};
-use raas_core::{InstanceId, TimestampUs};
-use raas_sandbox::{ExitCause, SandboxExit, SandboxHandle};
+use raas_core::{Clock, InstanceId, InvocationId, TimestampUs};
+use raas_sandbox::{ExitCause, SandboxExit, SandboxHandle, SandboxUsage};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::error::CallError;
 use super::launch::TenantPlace;
 use super::lifecycle::Phase;
+use crate::trace::TraceContext;
 
 /// How long after the connection's end the exit status may take to arrive.
 const EXIT_STATUS_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long a stopped instance may take to leave by itself before it is killed.
-const STOP_GRACE: Duration = Duration::from_millis(300);
+pub(super) const STOP_GRACE: Duration = Duration::from_millis(300);
 
 /// An instance. Shared by the version's pool and the leases on it; the sandbox ends when the last is dropped.
 pub struct Instance {
@@ -33,6 +34,7 @@ pub struct Instance {
     phase: Mutex<Phase>,
     /// Set when the platform stops: whatever ends then is not the function's fault.
     stopping: CancellationToken,
+    clock: Arc<dyn Clock>,
     /// Its places among the platform's instances and its tenant's, given back when it is gone.
     _places: (OwnedSemaphorePermit, TenantPlace),
 }
@@ -56,7 +58,7 @@ pub struct InstanceStatus {
 impl Instance {
     pub(super) fn new(
         id: InstanceId,
-        started_at: TimestampUs,
+        clock: Arc<dyn Clock>,
         connection: Connection,
         sandbox: SandboxHandle,
         memory_mb: u32,
@@ -65,7 +67,8 @@ impl Instance {
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
-            started_at,
+            started_at: clock.now(),
+            clock,
             connection,
             sandbox,
             memory_mb,
@@ -93,6 +96,31 @@ impl Instance {
     /// What the runtime said of its code.
     pub fn loaded(&self) -> Loaded {
         self.connection.loaded()
+    }
+
+    /// Whether a helper's class has a hook of its own.
+    pub fn has_hook(&self, name: &str) -> bool {
+        self.connection.loaded().hooks.iter().any(|hook| hook == name)
+    }
+
+    /// Runs a hook of a helper: `event` is its JSON text.
+    ///
+    /// # Errors
+    /// The helper's own error, or there was no answer within `limit_s` seconds.
+    pub async fn hook(&self, event: &str, limit_s: u32) -> Result<Bytes, CallError> {
+        let id = InvocationId::generate();
+        let deadline_unix_ms = self.clock.now().as_millis() + i64::from(limit_s) * 1000;
+        let invoke = Invoke {
+            invocation_id: id.as_bytes(),
+            deadline_unix_ms: u64::try_from(deadline_unix_ms).unwrap_or(0),
+            trace_context: &TraceContext::of_call(id, None, None).to_text(),
+            event: event.as_bytes(),
+            depth: 0,
+        };
+        let (outcome, _) = self.call(invoke, limit_s).await;
+        outcome.map_err(|error| {
+            error.unwrap_or(CallError::Sandbox { began: false, detail: "the replica was gone before its hook".into() })
+        })
     }
 
     /// Runs one request to its end, or to its timeout, `limit_s`. With the outcome comes what it took in the instance, microseconds.
@@ -159,16 +187,26 @@ impl Instance {
         }
     }
 
+    /// What its sandbox has used and uses; nothing once it is gone.
+    pub async fn usage(&self) -> Option<SandboxUsage> {
+        self.sandbox.usage().await.ok()
+    }
+
+    /// What its sandbox had used when it ended, if it has.
+    pub fn final_usage(&self) -> Option<SandboxUsage> {
+        self.sandbox.exit().map(|exit| exit.usage)
+    }
+
     /// Ends it at once, whatever it does.
     pub fn kill(&self) {
         self.sandbox.kill();
     }
 
     /// Lets it leave by itself, then makes it.
-    pub(super) fn stop(self: Arc<Self>) {
+    pub(super) fn stop(self: Arc<Self>, grace: Duration) {
         tokio::spawn(async move {
             self.connection.stop();
-            let _ = tokio::time::timeout(STOP_GRACE, self.sandbox.exited()).await;
+            let _ = tokio::time::timeout(grace, self.sandbox.exited()).await;
             self.kill();
         });
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use raas_contract::{Connection, InitRequest};
 use raas_core::{Clock, FunctionManifest, InstanceId, Network, TenantId, limits};
-use raas_sandbox::{Assignment, SandboxLimits, SandboxSpec};
+use raas_helpers::{DeviceEdits, DeviceMount};
+use raas_sandbox::{Assignment, ExtraMount, SandboxLimits, SandboxSpec};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -168,7 +169,9 @@ impl Launcher {
         let runtime = RuntimeKind::of(manifest.runtime)
             .ok_or_else(|| self.no_sandbox(format!("no runtime for {:?}", manifest.runtime)))?;
         let limits = limits_of(manifest);
-        let generic = limits.tmp_bytes == generic_limits().tmp_bytes && manifest.network == Network::None;
+        let extras = spec.helper.as_ref().map(|helper| extras_of(&helper.devices)).unwrap_or_default();
+        let generic =
+            limits.tmp_bytes == generic_limits().tmp_bytes && manifest.network == Network::None && extras.is_empty();
         let pooled = if generic { self.warm_pool.take(runtime) } else { None };
         let booted = match pooled {
             Some(booted) => booted,
@@ -178,7 +181,7 @@ impl Launcher {
                     Network::None => raas_sandbox::Network::None,
                     Network::Egress => raas_sandbox::Network::Egress,
                 };
-                let sandbox = sandbox_spec(runtime, limits, network);
+                let sandbox = SandboxSpec { extras, ..sandbox_spec(runtime, limits, network) };
                 self.boot(sandbox, capacity).await.map_err(|error| self.no_sandbox(error))?
             }
         };
@@ -190,18 +193,20 @@ impl Launcher {
         let places = (capacity, tenant_place);
         let instance = Instance::new(
             id,
-            self.clock.now(),
+            Arc::clone(&self.clock),
             connection,
             sandbox.clone(),
             manifest.memory_mb,
             places,
             self.stopping.clone(),
         );
+        let state_dir = spec.helper.as_ref().and_then(|helper| helper.state_dir.clone());
         sandbox
-            .assign(Assignment { code_dir: spec.code_dir.clone(), limits })
+            .assign(Assignment { code_dir: spec.code_dir.clone(), state_dir, limits })
             .await
             .map_err(|error| self.no_sandbox(error.to_string()))?;
-        instance.init(&init_request(spec), spec.init_timeout_s.unwrap_or(self.limits.init_timeout_s)).await?;
+        let limit_s = spec.helper.as_ref().map_or(self.limits.init_timeout_s, |helper| helper.start_timeout_s);
+        instance.init(&init_request(spec), limit_s).await?;
         instance.advance(Phase::Loaded);
         Ok(instance)
     }
@@ -308,11 +313,26 @@ fn sandbox_spec(runtime: RuntimeKind, limits: SandboxLimits, network: raas_sandb
         network,
         code_dir: None,
         writable_dir: None,
+        extras: Vec::new(),
     }
+}
+
+/// What a sandbox is shown for its devices.
+fn extras_of(devices: &DeviceEdits) -> Vec<ExtraMount> {
+    let extra = |mount: &DeviceMount, device| ExtraMount {
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        device,
+        writable: mount.writable,
+    };
+    let nodes = devices.nodes.iter().map(|node| extra(node, true));
+    nodes.chain(devices.mounts.iter().map(|mount| extra(mount, false))).collect()
 }
 
 fn init_request(spec: &VersionSpec) -> InitRequest {
     let manifest = &spec.manifest;
+    let mut env = manifest.env.clone();
+    env.extend(spec.helper.iter().flat_map(|helper| helper.devices.env.clone()));
     InitRequest {
         handler: manifest.handler.clone(),
         code_dir: "/var/task".into(),
@@ -321,8 +341,8 @@ fn init_request(spec: &VersionSpec) -> InitRequest {
         memory_mb: manifest.memory_mb,
         timeout_s: manifest.timeout_s,
         concurrency: manifest.scaling.concurrency,
-        env: manifest.env.clone(),
+        env,
         helpers: spec.helpers.clone(),
-        helper: spec.helper.as_deref().cloned(),
+        helper: spec.helper.as_ref().map(|helper| helper.init.clone()),
     }
 }

@@ -12,10 +12,10 @@ mod version_pool;
 mod warm_pool;
 
 pub use error::CallError;
-pub use instance::{InstanceStatus, micros_since};
+pub use instance::{Instance, InstanceStatus, micros_since};
 pub use launch::{LaunchLimits, Launcher};
 pub use spawner::SpawnerHandle;
-pub use version_pool::{Lease, VersionPool, VersionSpec};
+pub use version_pool::{HelperSpec, Lease, VersionPool, VersionSpec};
 pub use warm_pool::{RuntimeKind, WarmPool};
 
 use std::sync::Arc;
@@ -59,6 +59,7 @@ impl Scheduler {
             for pool in &pools {
                 pool.retire_idle();
                 pool.keep_minimum();
+                pool.check_health();
                 pool.start_for_waits();
             }
             for held_up in pools.iter().filter(|pool| pool.is_held_up()) {

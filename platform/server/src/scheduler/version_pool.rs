@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use raas_contract::{CallSink, HelperInit, Loaded};
-use raas_core::{FunctionId, FunctionManifest, TenantId, limits};
+use raas_core::{FunctionId, FunctionManifest, HelperHealth, HelperTimeouts, TenantId, limits};
+use raas_helpers::{Breaker, DeviceEdits};
 use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 use super::error::CallError;
-use super::instance::{Instance, InstanceStatus, micros_since};
+use super::instance::{Instance, InstanceStatus, STOP_GRACE, micros_since};
 use super::launch::{Launcher, Purpose};
 use super::lifecycle::Phase;
 
@@ -45,13 +46,28 @@ pub struct VersionSpec {
     /// The folder that is mounted as `/var/task`.
     pub code_dir: PathBuf,
     /// What makes the code a helper, where it is one.
-    pub helper: Option<Arc<HelperInit>>,
+    pub helper: Option<Arc<HelperSpec>>,
     /// The names by which the code may call helpers.
     pub helpers: Vec<String>,
     /// Answers what the code asks of the platform.
     pub calls: Arc<dyn CallSink>,
-    /// How long the code may take to load; the platform's own limit where nothing is said, seconds.
-    pub init_timeout_s: Option<u32>,
+}
+
+/// What is more to a helper than to a function.
+#[derive(Debug, Clone)]
+pub struct HelperSpec {
+    /// What its runtime is told.
+    pub init: HelperInit,
+    /// The folder that it keeps.
+    pub state_dir: Option<PathBuf>,
+    /// Devices and what belongs to them.
+    pub devices: DeviceEdits,
+    /// How long `start` may take, seconds.
+    pub start_timeout_s: u32,
+    /// How long other hooks may take.
+    pub timeouts: HelperTimeouts,
+    /// How often replicas are asked whether they are well.
+    pub health: HelperHealth,
 }
 
 struct Slot {
@@ -60,6 +76,10 @@ struct Slot {
     idle_since: Instant,
     /// Takes no more calls.
     draining: bool,
+    /// How its calls have ended, where it is a helper's.
+    breaker: Breaker,
+    /// When it is asked next whether it is well, and how often in a row it was not.
+    health: (Instant, u32),
 }
 
 struct Waiter {
@@ -101,6 +121,8 @@ struct State {
     failure: Option<Failure>,
     /// Whether the scheduler looks after this pool.
     watched: bool,
+    /// Whether the last instance was let go because nobody called.
+    suspended: bool,
 }
 
 /// The instances of one version.
@@ -132,6 +154,16 @@ impl VersionPool {
     /// What is run.
     pub fn spec(&self) -> &VersionSpec {
         &self.spec
+    }
+
+    /// How long an instance may take to leave by itself.
+    fn stop_grace(&self) -> Duration {
+        self.spec.helper.as_ref().map_or(STOP_GRACE, |helper| Duration::from_secs(u64::from(helper.timeouts.stop_s)))
+    }
+
+    /// The instances that run.
+    pub fn instances(&self) -> Vec<Arc<Instance>> {
+        self.state.lock().slots.iter().map(|slot| Arc::clone(&slot.instance)).collect()
     }
 
     /// How many instances are kept even when idle.
@@ -224,20 +256,28 @@ impl VersionPool {
     /// The free instance with the fewest calls, the first among equals, so that the last ones fall idle.
     fn take_free(self: &Arc<Self>, state: &mut State) -> Option<Lease> {
         let concurrency = self.spec.manifest.scaling.concurrency;
+        let now = self.spec.helper.as_ref().map(|_| Instant::now());
+        // A doubtful instance is better than none.
+        let doubtful = |slot: &Slot| now.is_some_and(|now| !slot.breaker.admits(slot.in_flight, now));
         let slot = state
             .slots
             .iter_mut()
             .filter(|slot| !slot.draining && slot.in_flight < concurrency)
-            .min_by_key(|slot| slot.in_flight)?;
+            .min_by_key(|slot| (doubtful(slot), slot.in_flight))?;
         slot.in_flight += 1;
-        Some(Lease {
+        Some(self.lease(&slot.instance))
+    }
+
+    /// A lease on a place that has been counted.
+    fn lease(self: &Arc<Self>, instance: &Arc<Instance>) -> Lease {
+        Lease {
             pool: Arc::clone(self),
-            instance: Arc::clone(&slot.instance),
+            instance: Arc::clone(instance),
             queue_us: 0,
             cold_us: 0,
             cold_start: false,
             armed: true,
-        })
+        }
     }
 
     /// Starts instances for the waits that those starting will not serve.
@@ -275,18 +315,33 @@ impl VersionPool {
             // Counts the start-up as over whatever happens, a panic included.
             let mut starting = Starting { pool: &pool, purpose, over: false };
             let begun = Instant::now();
-            let outcome = pool.launcher.launch(&pool.spec, purpose, place).await;
+            let mut outcome = pool.launcher.launch(&pool.spec, purpose, place).await;
+            if let Ok(instance) = &outcome
+                && let Err(error) = pool.resume(instance).await
+            {
+                instance.kill();
+                outcome = Err(error);
+            }
             starting.over = true;
             pool.started(outcome, purpose, micros_since(begun));
         });
         true
     }
 
+    /// Tells a helper that was let go for want of calls that it is back.
+    async fn resume(&self, instance: &Instance) -> Result<(), CallError> {
+        let Some(helper) = &self.spec.helper else { return Ok(()) };
+        if !std::mem::take(&mut self.state.lock().suspended) || !instance.has_hook("resume") {
+            return Ok(());
+        }
+        instance.hook(r#"{"hook":"resume"}"#, helper.timeouts.resume_s).await.map(|_| ())
+    }
+
     fn started(self: &Arc<Self>, outcome: Result<Arc<Instance>, CallError>, purpose: Purpose, cold_us: u64) {
         let mut state = self.state.lock();
         state.starting = state.starting.saturating_sub(1);
         match outcome {
-            Ok(instance) if state.closed => instance.stop(),
+            Ok(instance) if state.closed => instance.stop(self.stop_grace()),
             Ok(instance) => {
                 instance.advance(Phase::Ready);
                 state.slots.push(Slot {
@@ -294,6 +349,8 @@ impl VersionPool {
                     in_flight: 0,
                     idle_since: Instant::now(),
                     draining: false,
+                    breaker: Breaker::default(),
+                    health: (Instant::now() + self.health_every(), 0),
                 });
                 state.retry_minimum_at = None;
                 state.failure = None;
@@ -372,7 +429,7 @@ impl VersionPool {
             finished
         };
         if let Some(slot) = finished {
-            slot.instance.stop();
+            slot.instance.stop(self.stop_grace());
         }
     }
 
@@ -399,6 +456,75 @@ impl VersionPool {
         self.start_wanted(&mut state);
     }
 
+    /// Notes how a call in an instance ended, and takes one that fails again and again out of service.
+    fn record(self: &Arc<Self>, instance: &Arc<Instance>, answered: bool) {
+        let replace = {
+            let mut state = self.state.lock();
+            let slot = state.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, instance));
+            slot.is_some_and(|slot| slot.breaker.record(answered, Instant::now()))
+        };
+        if replace {
+            tracing::warn!(instance = %instance.id, "a replica answers nothing in time and is replaced");
+            self.discard(instance, false);
+        }
+    }
+
+    fn health_every(&self) -> Duration {
+        let every_s = self.spec.helper.as_ref().map_or(u32::MAX, |helper| helper.health.every_s);
+        Duration::from_secs(u64::from(every_s))
+    }
+
+    /// Asks idle replicas whose time has come whether they are well. A busy one is judged by its calls.
+    pub(super) fn check_health(self: &Arc<Self>) {
+        if self.spec.helper.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for slot in &mut self.state.lock().slots {
+            if slot.health.0 <= now && slot.in_flight == 0 && !slot.draining && slot.instance.has_hook("health") {
+                slot.health.0 = now + self.health_every();
+                slot.in_flight += 1;
+                due.push((self.lease(&slot.instance), slot.idle_since));
+            }
+        }
+        for (lease, idle_since) in due {
+            tokio::spawn(Self::check_one(lease, idle_since));
+        }
+    }
+
+    async fn check_one(lease: Lease, idle_since: Instant) {
+        let pool = Arc::clone(&lease.pool);
+        let Some(helper) = &pool.spec.helper else { return };
+        let answer = lease.instance.hook(r#"{"hook":"health"}"#, helper.health.timeout_s).await;
+        let trouble = match &answer {
+            Ok(body) if body.trim_ascii() == b"false" => Some("health() says so".to_owned()),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        let failed = {
+            let mut state = pool.state.lock();
+            let slot = state.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, &lease.instance));
+            let Some(slot) = slot else { return };
+            slot.health.1 = if trouble.is_some() { slot.health.1 + 1 } else { 0 };
+            slot.health.1 >= helper.health.failures
+        };
+        if let Some(trouble) = trouble {
+            tracing::warn!(instance = %lease.instance.id, error = %trouble, replaced = failed, "a replica is not well");
+        }
+        if failed {
+            pool.discard(&lease.instance, false);
+        }
+        let instance = Arc::clone(&lease.instance);
+        drop(lease);
+        // To be asked is not to be called: what is idle stays so.
+        if let Some(slot) = pool.state.lock().slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, &instance))
+            && slot.in_flight == 0
+        {
+            slot.idle_since = idle_since;
+        }
+    }
+
     /// Lets go of instances that have been idle for the declared time, down to the minimum.
     pub(super) fn retire_idle(&self) {
         let idle_for = Duration::from_secs(u64::from(self.spec.manifest.scaling.idle_s));
@@ -411,7 +537,7 @@ impl VersionPool {
     }
 
     fn retire(&self, due: impl Fn(&Slot) -> bool) -> bool {
-        let retired = {
+        let (retired, last) = {
             let mut state = self.state.lock();
             if state.slots.len() <= state.minimum as usize || !state.waiters.is_empty() {
                 return false;
@@ -419,11 +545,28 @@ impl VersionPool {
             let Some(index) = state.slots.iter().rposition(|slot| slot.in_flight == 0 && due(slot)) else {
                 return false;
             };
-            state.slots.remove(index)
+            let retired = state.slots.remove(index);
+            state.suspended = state.slots.is_empty() && state.starting == 0;
+            (retired.instance, state.suspended)
         };
-        retired.instance.advance(Phase::Draining);
-        retired.instance.stop();
+        retired.advance(Phase::Draining);
+        self.let_go(retired, last);
         true
+    }
+
+    /// Ends an instance that nobody needs; the last one of a helper is told before that it will sleep.
+    fn let_go(&self, instance: Arc<Instance>, last: bool) {
+        let grace = self.stop_grace();
+        let suspend_s = self.spec.helper.as_ref().map(|helper| helper.timeouts.suspend_s);
+        let Some(suspend_s) = suspend_s.filter(|_| last && instance.has_hook("suspend")) else {
+            return instance.stop(grace);
+        };
+        tokio::spawn(async move {
+            if let Err(error) = instance.hook(r#"{"hook":"suspend"}"#, suspend_s).await {
+                tracing::warn!(instance = %instance.id, error = %error, "suspend() of a helper failed; it sleeps all the same");
+            }
+            instance.stop(grace);
+        });
     }
 
     /// Since when the longest idle instance has been idle; now, where none is.
@@ -492,7 +635,7 @@ impl VersionPool {
         };
         for slot in idle {
             slot.instance.advance(Phase::Draining);
-            slot.instance.stop();
+            slot.instance.stop(self.stop_grace());
         }
         for waiter in waiters {
             let _ = waiter.grant.send(Err(CallError::Stopping));
@@ -569,6 +712,23 @@ impl Lease {
     pub fn discard(&self) {
         let alone = self.pool.spec.manifest.scaling.concurrency == 1;
         self.pool.discard(&self.instance, alone);
+    }
+}
+
+impl Lease {
+    /// Notes how a helper's call ended: a replica that answers nothing in time is left alone, and replaced in the end.
+    pub fn record(&self, answered: bool) {
+        let Some(_) = self.pool.spec.helper else {
+            if !answered {
+                self.discard();
+            }
+            return;
+        };
+        if !answered && self.pool.spec.manifest.scaling.concurrency == 1 {
+            // It is stuck in that call.
+            return self.discard();
+        }
+        self.pool.record(&self.instance, answered);
     }
 }
 

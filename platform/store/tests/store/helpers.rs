@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use raas_core::{HelperInstanceId, HelperManifest, TenantId, TimestampUs};
 use raas_store::{
-    HelperInstanceRow, HelperPublish, HelperPublished, HelperVersionQuery, NewHelperInstance, StateForm, StateWrite,
-    StoreError, TrainingOutcome,
+    HelperInstanceRow, HelperMeters, HelperPublish, HelperPublished, HelperVersionQuery, NewHelperInstance, StateForm,
+    StateWrite, StoreError, TrainingOutcome,
 };
 
 use crate::support::{Database, NOW, all, name, on_both_databases};
@@ -20,6 +20,7 @@ on_both_databases!(
     writes_at_once_are_all_there_and_counted,
     state_past_its_time_is_gone_and_gives_its_room_back,
     training_runs_end_or_are_abandoned,
+    what_instances_use_adds_up_by_the_hour,
 );
 
 fn publish(tenant: TenantId, version: &str, digest: &str) -> HelperPublish {
@@ -132,6 +133,7 @@ async fn instances_are_made_listed_changed_and_deleted(db: Database) {
     row.data_version = 2;
     row.previous_version = Some("0.9.0".into());
     row.state = "stopped".into();
+    row.shared_with = vec![TenantId::generate()];
     db.store.helper_instance_update(&row, later(1)).await.unwrap();
     let all = db.store.helper_instance_load_all().await.unwrap();
     assert_eq!((all.len(), &all[0].0, all[0].1.digest.as_str()), (1, &row, "d1"));
@@ -236,4 +238,21 @@ async fn training_runs_end_or_are_abandoned(db: Database) {
     assert_eq!((runs[2].data_version, runs[2].detail.as_str()), (2, "fine\u{fffd}"));
     assert!(runs[0].detail.len() <= 16 * 1024 && runs[0].detail.starts_with("ää"));
     assert_eq!(db.store.helper_training_list(id, 1).await.unwrap().len(), 1);
+}
+
+async fn what_instances_use_adds_up_by_the_hour(db: Database) {
+    let (one, two) = (instance(&db, "one").await, instance(&db, "two").await);
+    let meters = |replica_us| HelperMeters { replica_us, cpu_us: 7, ..HelperMeters::default() };
+    let hour_ms = 3_600_000;
+    db.store.helper_usage_add(&[(one.tenant, one.id, meters(10)), (two.tenant, two.id, meters(1))], NOW).await.unwrap();
+    db.store.helper_usage_add(&[(one.tenant, one.id, meters(5))], later(1)).await.unwrap();
+    db.store.helper_usage_add(&[(one.tenant, one.id, meters(3))], later(hour_ms)).await.unwrap();
+    let rows = db.store.helper_usage_list(one.tenant, Some(one.id), None, None).await.unwrap();
+    let seen: Vec<_> = rows.iter().map(|row| (row.meters.replica_us, row.meters.cpu_us)).collect();
+    assert_eq!(seen, [(3, 7), (15, 14)], "the newest hour first");
+    assert_eq!(db.store.helper_usage_list(one.tenant, None, None, Some(later(1))).await.unwrap().len(), 2);
+    let since = db.store.helper_usage_list(one.tenant, None, Some(later(hour_ms)), None).await.unwrap();
+    assert_eq!(since.len(), 1);
+    let stranger = db.store.tenant_create("other", NOW).await.unwrap().id;
+    assert!(db.store.helper_usage_list(stranger, None, None, None).await.unwrap().is_empty());
 }

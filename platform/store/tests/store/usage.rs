@@ -23,6 +23,7 @@ fn event(tenant: TenantId, function: FunctionId, number: u64) -> UsageEvent {
         invocation: InvocationId::generate(),
         tenant,
         function,
+        caller: None,
         version: 1 + (number % 2) as u32,
         served_by: ServedBy::ALL[(number % 5) as usize],
         status: if number % 10 == 3 { 502 } else { 200 },
@@ -163,6 +164,7 @@ async fn totals_group_and_filter(db: Database) {
     let computed = UsageTotals {
         tenant: Some(tenant),
         function: Some(function),
+        caller: None,
         version: None,
         served_by: Some(ServedBy::Computed),
         hour: Some(hour),
