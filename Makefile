@@ -16,8 +16,13 @@ test-sdk:
 	scripts/prepare.sh test
 	/usr/bin/python3 -m unittest discover -s helpers/sdk/python/tests
 	node --test $(wildcard helpers/sdk/node/tests/*.test.mjs)
-	cd examples/route && /usr/bin/python3 -B -m unittest
-	cd examples/seattle-weather && node --test
+	for example in route trip coat ask; do \
+		(cd examples/$$example && PYTHONPATH=../../helpers/sdk/python /usr/bin/python3 -B -m unittest) || exit 1; done
+	for example in seattle-weather nearby; do (cd examples/$$example && node --test) || exit 1; done
+	for helper in geo forecast; do \
+		(cd helpers/library/$$helper && PYTHONPATH=../../sdk/python /usr/bin/python3 -B -m unittest) || exit 1; done
+	scripts/venv.sh target/embed helpers/library/embed/requirements.txt
+	cd helpers/library/embed && PYTHONPATH=../../sdk/python ../../../target/embed/bin/python -B -m unittest
 
 # What CI checks beside the tests.
 check: format lint deny docs

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what `raas bench` compares itself with, in the versions the published figures were made with:
-# nginx (its proxy_cache), PyPI's functions-framework, npm's workerd.
+# nginx (its proxy_cache), PyPI's functions-framework and Ray, npm's workerd.
 #
 #   scripts/bench-peers.sh [DIR]        # default: target/bench-peers
 #
@@ -9,6 +9,7 @@
 set -euo pipefail
 
 FUNCTIONS_FRAMEWORK=3.10.2
+RAY=2.60.0
 WORKERD=1.20261117.1
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -34,9 +35,13 @@ if ! command -v nginx >/dev/null && [ ! -x /usr/sbin/nginx ]; then
     fi
 fi
 
-venv=$dir/functions-framework
-if ! "$venv/bin/python" -c "import importlib.metadata as m, sys; sys.exit(m.version('functions-framework') != '$FUNCTIONS_FRAMEWORK')" 2>/dev/null; then
-    say "installing functions-framework $FUNCTIONS_FRAMEWORK"
+# install PACKAGE VERSION: into an environment of its own, DIR/PACKAGE.
+install() {
+    local package=$1 version=$2 venv=$dir/$1
+    if "$venv/bin/python" -c "import importlib.metadata as m, sys; sys.exit(m.version('$package') != '$version')" 2>/dev/null; then
+        return
+    fi
+    say "installing $package $version"
     rm -rf "$venv"
     "$python" -m venv "$venv" 2>/dev/null || {
         # Debian keeps ensurepip in a package of its own; another pip does as well.
@@ -44,11 +49,14 @@ if ! "$venv/bin/python" -c "import importlib.metadata as m, sys; sys.exit(m.vers
         "$python" -m venv --without-pip "$venv"
     }
     if [ -x "$venv/bin/pip" ]; then
-        "$venv/bin/pip" install --quiet --disable-pip-version-check "functions-framework==$FUNCTIONS_FRAMEWORK" >&2
+        "$venv/bin/pip" install --quiet --disable-pip-version-check "$package==$version" >&2
     else
-        python3 -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check "functions-framework==$FUNCTIONS_FRAMEWORK" >&2
+        python3 -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check "$package==$version" >&2
     fi
-fi
+}
+
+install functions-framework "$FUNCTIONS_FRAMEWORK"
+install ray "$RAY"
 
 if [ "$("$dir/node_modules/.bin/workerd" --version 2>/dev/null | head -1)" = "" ] ||
     ! grep -q "\"version\": \"$WORKERD\"" "$dir/node_modules/workerd/package.json"; then
@@ -59,5 +67,5 @@ fi
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
 say "peers are in $dir:"
 say "  $("$nginx" -v 2>&1)"
-say "  functions-framework $FUNCTIONS_FRAMEWORK on $("$venv/bin/python" --version)"
+say "  functions-framework $FUNCTIONS_FRAMEWORK and ray $RAY on $("$dir/ray/bin/python" --version)"
 say "  $("$dir/node_modules/.bin/workerd" --version)"

@@ -3,6 +3,7 @@
 mod calls;
 mod changes;
 mod functions;
+mod keys;
 mod machine;
 mod state;
 mod training;
@@ -96,6 +97,8 @@ class Counter(Helper):
             yield self.square, (n,)
 
     def train(self):
+        if self.state.get("train-idles"):
+            return False
         if self.state.get("train-fails"):
             self.state.put("model", -1)
             raise RuntimeError("training went wrong")

@@ -28,6 +28,28 @@ fn training_makes_a_data_version_and_old_answers_unreachable() {
 }
 
 #[test]
+fn instances_of_one_helper_answer_from_what_each_keeps() {
+    let client = with_counter("two-instances");
+    client.create_helper("counter", "other", &json!({}));
+    client.put("/v1/helper-instances/other/state/model", &json!(41)).expect(204);
+    for instance in ["mine", "other"] {
+        client.post(&format!("/v1/helper-instances/{instance}/training"), &json!({})).expect(200);
+    }
+    assert_eq!(model(&client), 1);
+    let other = client.method("other", "square", &json!({"n": 2})).expect(200);
+    assert_eq!((other.served_by(), &other.json()["model"]), ("computed", &json!(42)));
+}
+
+#[test]
+fn training_that_changes_nothing_keeps_what_is_kept() {
+    let client = with_counter("train-idle");
+    client.put("/v1/helper-instances/mine/state/train-idles", &json!(true)).expect(204);
+    assert_eq!(model(&client), 0);
+    assert_eq!(train(&client).expect(200).json()["data_version"], 1);
+    assert_eq!(client.method("mine", "square", &json!({"n": 2})).expect(200).served_by(), "hit");
+}
+
+#[test]
 fn training_that_fails_changes_nothing() {
     let client = with_counter("train-fails");
     assert_eq!(model(&client), 0);

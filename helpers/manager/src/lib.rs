@@ -16,4 +16,4 @@ pub use breaker::Breaker;
 pub use devices::{DeviceEdits, DeviceError, DeviceMount, find_devices};
 pub use lifecycle::{AdminState, InstanceState, Observation, Observed};
 pub use schema::{Schema, SchemaError};
-pub use state::{StateCommit, StateError, StateWriter, StateWriterService, parse_commit, state_writer};
+pub use state::{StateError, StateWriter, StateWriterService, parse_commit, state_writer};

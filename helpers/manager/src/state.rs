@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use raas_core::{Clock, HelperInstanceId, limits};
-use raas_store::{StateForm, StateWrite, Store, StoreError};
+use raas_core::{Clock, limits};
+use raas_store::{StateCommit, StateForm, StateWrite, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,9 @@ pub enum StateError {
     /// The instance was deleted.
     #[error("the helper instance is deleted")]
     Gone,
+    /// Another replica has become the writer of the key meanwhile.
+    #[error("another replica has taken over the key that this call was made under, so what it wrote was not kept")]
+    LeaseLost,
     /// The database does not answer. Whether the commit took place is not known.
     #[error("the state could not be written; try again")]
     Unavailable,
@@ -46,13 +49,14 @@ impl StateError {
             Self::Malformed(_) | Self::TooLarge(_) => "invalid-state",
             Self::Quota { .. } => "state-quota",
             Self::Gone => "not-found",
+            Self::LeaseLost => "lease-lost",
             Self::Unavailable => "state-unavailable",
         }
     }
 
     /// Whether the platform is at fault.
     pub fn is_platform(&self) -> bool {
-        matches!(self, Self::Unavailable)
+        matches!(self, Self::Unavailable | Self::LeaseLost)
     }
 }
 
@@ -61,6 +65,7 @@ impl From<StoreError> for StateError {
         match error {
             StoreError::Quota { limit_bytes, .. } => Self::Quota { limit_bytes },
             StoreError::NotFound { .. } => Self::Gone,
+            StoreError::Conflict { .. } => Self::LeaseLost,
             error => {
                 tracing::warn!(error = %error, "helper state could not be read or written");
                 Self::Unavailable
@@ -142,17 +147,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// One commit on its way to the database.
-#[derive(Debug)]
-pub struct StateCommit {
-    /// Whose state.
-    pub instance: HelperInstanceId,
-    /// What is written.
-    pub writes: Vec<StateWrite>,
-    /// How much the instance may hold.
-    pub quota_bytes: u64,
-}
-
 struct Queued {
     commit: StateCommit,
     done: oneshot::Sender<Result<(), StateError>>,
@@ -209,10 +203,8 @@ impl StateWriterService {
     }
 
     async fn write(&self, batch: &mut Vec<Queued>) {
-        let (commits, waiting): (Vec<_>, Vec<_>) = batch
-            .drain(..)
-            .map(|Queued { commit, done }| ((commit.instance, commit.writes, commit.quota_bytes), done))
-            .unzip();
+        let (commits, waiting): (Vec<_>, Vec<_>) =
+            batch.drain(..).map(|Queued { commit, done }| (commit, done)).unzip();
         match self.store.helper_state_commit_many(&commits, self.clock.now()).await {
             Ok(outcomes) => {
                 for (outcome, done) in outcomes.into_iter().zip(waiting) {

@@ -5,7 +5,7 @@
 //! The invariant: two calls share a key only if the same code, configuration and helper data would see equal arguments
 //! in the same sharing scope.
 
-use crate::id::TenantId;
+use crate::id::{HelperInstanceId, TenantId};
 use crate::json::CanonicalEvent;
 use crate::pointer::JsonPointer;
 use crate::version::VersionDigest;
@@ -72,6 +72,7 @@ impl KeyPrefix {
     #[must_use]
     pub fn of_helper_method(
         scope: SharingScope,
+        instance: HelperInstanceId,
         version: &VersionDigest,
         config_digest: &[u8; 32],
         data_version: u64,
@@ -79,6 +80,8 @@ impl KeyPrefix {
     ) -> Self {
         let mut prefix = Self::new(scope, version, data_version, &HelperVersions::new(), "");
         update_with_length(&mut prefix.hasher, b"helper method");
+        // Two instances are told apart by nothing else where they keep different things.
+        update_with_length(&mut prefix.hasher, instance.as_bytes());
         update_with_length(&mut prefix.hasher, config_digest);
         update_with_length(&mut prefix.hasher, method.as_bytes());
         prefix

@@ -19,10 +19,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::detached::RunToEnd;
 use crate::durations::CallDurations;
+use crate::helpers::{KeyLeases, KeyedLease};
 use crate::logs::{LogTarget, LogWriter};
 use crate::metering::{Metering, MeteringFull};
 use crate::routing::{FunctionRoute, Principal, VersionRoute};
-use crate::scheduler::{CallError, Scheduler, micros_since};
+use crate::scheduler::{CallError, Lease, Scheduler, micros_since};
 use crate::trace::{CallSpan, TraceContext, TraceExport};
 
 /// How long a call may wait for an instance at least; a function with a longer timeout has its callers wait that long.
@@ -72,6 +73,8 @@ pub struct Call {
     pub depth: u8,
     /// The function or helper instance whose code calls, where code does.
     pub caller: Option<FunctionId>,
+    /// The key that it is made under, and who may be, where a helper has one writer a key.
+    pub key: Option<(String, Arc<KeyLeases>)>,
     /// The epochs of the helper instances that the function is bound to: part of its result's key.
     pub helper_epochs: Vec<u64>,
     /// Whether nobody has asked: it is computed so that its result is there when somebody does, and is nobody's usage.
@@ -344,13 +347,18 @@ impl Invoker {
             Err(CallError::Sandbox { began: false, detail: "every instance was gone before the call".into() });
         // Ends: each round takes a dead instance out of service, or waits for a place up to the deadline.
         while Instant::now() < deadline {
-            let lease = match pool.acquire(deadline).await {
-                Ok(lease) => lease,
+            let keyed = match &call.key {
+                None => pool.acquire(deadline).await.map(Acquired::Free),
+                Some((key, leases)) => leases.acquire(pool, key, call.id, deadline).await.map(Acquired::Keyed),
+            };
+            let acquired = match keyed {
+                Ok(acquired) => acquired,
                 Err(error) => {
                     outcome = Err(error);
                     break;
                 }
             };
+            let lease = acquired.lease();
             instance = lease.instance().id;
             times.queue_us += lease.queue_us;
             times.cold_us += lease.cold_us;
@@ -494,6 +502,21 @@ impl Invoker {
             bytes_out: answer.result.as_ref().map_or(0, |body| body.len() as u64),
             cold_start: answer.cold_start,
         })
+    }
+}
+
+/// A place in an instance: any, or that which has the call's key.
+enum Acquired {
+    Free(Lease),
+    Keyed(KeyedLease),
+}
+
+impl Acquired {
+    fn lease(&self) -> &Lease {
+        match self {
+            Self::Free(lease) => lease,
+            Self::Keyed(keyed) => &keyed.lease,
+        }
     }
 }
 

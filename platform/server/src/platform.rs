@@ -211,6 +211,7 @@ async fn run_with(
             Arc::clone(&scheduler),
             Arc::clone(&switchboard),
             HelperFolders { state: folders.helpers(), devices: settings.helpers.cdi_folders.clone() },
+            platform_id(&folders)?,
         ),
         state_writer,
         invoker,
@@ -325,6 +326,18 @@ pub struct Stop {
     pub gracefully: CancellationToken,
     /// Do not wait for it.
     pub at_once: CancellationToken,
+}
+
+/// What the platform on this data folder is called, ever since its first start.
+fn platform_id(folders: &Folders) -> anyhow::Result<String> {
+    let file = folders.data.join("platform.id");
+    if let Ok(text) = std::fs::read_to_string(&file) {
+        let known: uuid::Uuid = text.trim().parse().with_context(|| format!("{} holds no id", file.display()))?;
+        return Ok(known.to_string());
+    }
+    let made = uuid::Uuid::now_v7().to_string();
+    write_private(&file, &made).with_context(|| format!("{} cannot be written", file.display()))?;
+    Ok(made)
 }
 
 /// Makes the administrator's tenant and key on first start. Returns the key if it was made now.

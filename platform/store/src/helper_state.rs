@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 use crate::columns::{Columns, to_i64};
 use crate::helper_instances::INSTANCE_NOT_FOUND;
 use crate::store::{BULK_DEADLINE, READ_DEADLINE, SWEEP_DEADLINE, Tx, within};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, helper_leases};
 
 /// Keys removed by one statement of a sweep, so that other writers get their turn in between.
 const SWEEP_KEYS: i64 = 1_000;
@@ -73,6 +73,19 @@ pub struct StateEntry {
     pub expires: Option<TimestampUs>,
     /// When it was written.
     pub updated: TimestampUs,
+}
+
+/// Writes that become durable together, or not at all.
+#[derive(Debug, Clone)]
+pub struct StateCommit {
+    /// Whose state.
+    pub instance: HelperInstanceId,
+    /// What is written.
+    pub writes: Vec<StateWrite>,
+    /// How much the instance may hold.
+    pub quota_bytes: u64,
+    /// The key under which the writer was called, and the fence, where there is one writer a key.
+    pub key: Option<(String, u64)>,
 }
 
 const COLUMNS: &str = "SELECT key, form, value, expires_us, updated_us FROM helper_state";
@@ -144,18 +157,20 @@ impl Store {
     /// [`StoreError::Quota`], [`StoreError::NotFound`] when the instance is deleted.
     pub async fn helper_state_commit_many(
         &self,
-        commits: &[(HelperInstanceId, Vec<StateWrite>, u64)],
+        commits: &[StateCommit],
         now: TimestampUs,
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         within(BULK_DEADLINE, async {
             let mut tx = self.begin().await?;
             let mut outcomes = Vec::with_capacity(commits.len());
-            for (instance, writes, quota_bytes) in commits {
+            for one in commits {
                 sqlx::query("SAVEPOINT one_commit").execute(&mut *tx).await?;
-                let outcome = commit(&mut tx, *instance, writes, *quota_bytes, now).await;
+                let outcome = commit(&mut tx, one, now).await;
                 let end = match &outcome {
                     Ok(()) => "RELEASE SAVEPOINT one_commit",
-                    Err(StoreError::Quota { .. } | StoreError::NotFound { .. }) => "ROLLBACK TO SAVEPOINT one_commit",
+                    Err(StoreError::Quota { .. } | StoreError::NotFound { .. } | StoreError::Conflict { .. }) => {
+                        "ROLLBACK TO SAVEPOINT one_commit"
+                    }
                     // The database's own trouble is everybody's.
                     Err(_) => return outcome.map(|()| Vec::new()),
                 };
@@ -211,14 +226,15 @@ impl Store {
     }
 }
 
-async fn commit(
-    tx: &mut Tx,
-    instance: HelperInstanceId,
-    writes: &[StateWrite],
-    quota_bytes: u64,
-    now: TimestampUs,
-) -> Result<(), StoreError> {
+async fn commit(tx: &mut Tx, one: &StateCommit, now: TimestampUs) -> Result<(), StoreError> {
+    let StateCommit { instance, writes, quota_bytes, key } = one;
+    let quota_bytes = *quota_bytes;
     let id = instance.to_string();
+    if let Some((key, fence)) = key
+        && !helper_leases::is_held(tx, &id, key, *fence).await?
+    {
+        return Err(StoreError::Conflict { what: "the key has another holder" });
+    }
     // Also locks the instance's row, so that commits of two gateways come one after the other.
     let updated = sqlx::query("UPDATE helper_instances SET updated_us = $2 WHERE id = $1 AND deleted_us IS NULL")
         .bind(&id)

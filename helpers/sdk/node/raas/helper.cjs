@@ -34,7 +34,7 @@ class Helper {
     return [];
   }
 
-  /** Continuous training, apart from calls. */
+  /** Continuous training, apart from calls. Returning false says that nothing has changed. */
   train() {}
 
   /** Called in a replica that was started with a new configuration, before that is in force; throwing refuses it. */

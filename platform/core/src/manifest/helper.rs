@@ -112,7 +112,7 @@ pub struct HelperMethod {
     pub args: Option<String>,
     /// The file with the JSON Schema of its result.
     pub result: Option<String>,
-    /// The argument that holds the key, in per-key mode.
+    /// The argument that holds the key, in per-key mode: its calls come one after another, all to the same replica.
     pub key: Option<String>,
 }
 
@@ -191,16 +191,6 @@ impl HelperManifest {
     /// All problems at once.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         helper_read::manifest(text)
-    }
-
-    /// What the manifest asks for that this release cannot do, one sentence each. Publishing refuses these.
-    #[must_use]
-    pub fn unsupported(&self) -> Vec<String> {
-        let mut list = Vec::new();
-        if self.scaling.mode == HelperMode::PerKey {
-            list.push("scaling.mode = \"per-key\" is not available yet; use \"shared\"".to_owned());
-        }
-        list
     }
 
     /// The whole configuration as bytes that are the same whenever the configuration is, for the version's digest.

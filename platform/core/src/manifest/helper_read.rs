@@ -73,6 +73,15 @@ fn read(table: toml::Table, problems: &mut Vec<String>) -> Option<HelperManifest
     let tmp_mb = top.number("tmp_mb", TMP_MIN_MB..=TMP_MAX_MB, TMP_DEFAULT_MB);
     let scaling = top.section("scaling", scaling);
     let methods = methods(&mut top);
+    match scaling.mode {
+        HelperMode::PerKey if methods.values().all(|method| method.key.is_none()) => {
+            top.refuse::<()>("scaling.mode", "\"per-key\" needs a method with `key`, the argument that holds its key");
+        }
+        HelperMode::Shared if methods.values().any(|method| method.key.is_some()) => {
+            top.refuse::<()>("methods", "a method has `key`, which takes scaling.mode = \"per-key\"");
+        }
+        _ => {}
+    }
     let train = optional(&mut top, "train", train);
     let precompute = optional(&mut top, "precompute", precompute);
     let health = top.section("health", health);

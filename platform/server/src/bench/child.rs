@@ -97,6 +97,12 @@ impl Child {
         bail!("{} does not listen on {address}: {}", self.what, self.said());
     }
 
+    /// Kills it at once.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
     /// The end of what it wrote to standard error.
     pub fn said(&self) -> String {
         let text = std::fs::read(&self.output).unwrap_or_default();

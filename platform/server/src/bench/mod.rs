@@ -8,6 +8,7 @@ mod bare;
 mod cached;
 mod child;
 mod cold;
+mod helpers;
 mod histogram;
 mod http;
 mod idle;
@@ -66,6 +67,16 @@ pub enum Figure {
     Idle,
     /// Cached answers with 10,000 functions against 10.
     Routing,
+    /// Calls of a helper from inside a Python function, against Ray's actors.
+    HelperCalls,
+    /// Calls of a helper while it is trained.
+    HelperTraining,
+    /// Calls lost while a helper's replicas come and go.
+    HelperChanges,
+    /// A model that is loaded once against one that is loaded for each call.
+    HelperEmbedding,
+    /// What helpers keep, over kills of everything.
+    HelperKills,
 }
 
 impl Figure {
@@ -78,6 +89,11 @@ impl Figure {
             Self::Cold => "cold",
             Self::Idle => "idle",
             Self::Routing => "routing",
+            Self::HelperCalls => "helper-calls",
+            Self::HelperTraining => "helper-training",
+            Self::HelperChanges => "helper-changes",
+            Self::HelperEmbedding => "helper-embedding",
+            Self::HelperKills => "helper-kills",
         }
     }
 }
@@ -118,6 +134,11 @@ pub fn run(arguments: &BenchArguments, json: bool) -> anyhow::Result<()> {
             Figure::Cold => cold::measure(&plan, rows),
             Figure::Idle => idle::measure(&plan, rows),
             Figure::Routing => routing::measure(&plan, rows),
+            Figure::HelperCalls => helpers::calls(&plan, &peers, rows),
+            Figure::HelperTraining => helpers::training(&plan, rows),
+            Figure::HelperChanges => helpers::changes(&plan, rows),
+            Figure::HelperEmbedding => helpers::embedding(&plan, rows),
+            Figure::HelperKills => helpers::kills(&plan, rows),
         };
         if let Err(error) = measured {
             plan.say(&format!("{}: {error:#}", figure.name()));

@@ -1,4 +1,4 @@
-//! The peers: nginx's proxy_cache, PyPI's functions-framework and npm's workerd, as `scripts/bench-peers.sh` installs them.
+//! The peers: nginx's proxy_cache, PyPI's functions-framework and Ray, and npm's workerd, as `scripts/bench-peers.sh` installs them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,13 @@ impl Peers {
                     said(Command::new(program).args(["-c", script]))
                 }),
             ),
+            (
+                "ray",
+                self.ray().ok().and_then(|ray| {
+                    let script = "import importlib.metadata as m, platform; print(m.version('ray'), 'on Python', platform.python_version())";
+                    said(Command::new(ray.python).args(["-c", script]))
+                }),
+            ),
             ("workerd", self.workerd_program().ok().and_then(|program| said(Command::new(program).arg("--version")))),
         ]
     }
@@ -60,6 +67,14 @@ impl Peers {
 
     fn workerd_program(&self) -> anyhow::Result<PathBuf> {
         installed("workerd", self.folder.join("node_modules/.bin/workerd"))
+    }
+
+    /// Ray.
+    ///
+    /// # Errors
+    /// It is not installed.
+    pub fn ray(&self) -> anyhow::Result<Ray> {
+        Ok(Ray { python: installed("Ray", self.folder.join("ray/bin/python"))? })
     }
 
     /// functions-framework as its command line starts it: gunicorn, one worker, four threads a processor.
@@ -145,6 +160,55 @@ http {{
         start("nginx", command, address, folder)
     }
 }
+
+/// Ray, which is started for each run: its own processes would take from what is measured beside it.
+pub struct Ray {
+    python: PathBuf,
+}
+
+impl Ray {
+    /// The median of so many calls of an actor, one after another, by the caller's own clock; microseconds.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn actor_call_us(&self, calls: u32) -> anyhow::Result<f64> {
+        let folder = tempfile::tempdir()?;
+        let script = folder.path().join("actor.py");
+        std::fs::write(&script, RAY_SCRIPT)?;
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=10", "120"]).arg(&self.python).arg(&script).arg(calls.to_string());
+        let output = command.stdin(Stdio::null()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let median = text.lines().last().and_then(|line| line.trim().parse().ok());
+        median.with_context(|| format!("Ray measured nothing: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// An actor that gives back what it is given, and a driver that calls it.
+const RAY_SCRIPT: &str = r#"
+import sys
+from time import perf_counter_ns
+import ray
+
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+
+@ray.remote
+class Echo:
+    def echo(self, value):
+        return value
+
+actor = Echo.remote()
+for number in range(200):
+    ray.get(actor.echo.remote(number))
+times = []
+for number in range(int(sys.argv[1])):
+    begun = perf_counter_ns()
+    ray.get(actor.echo.remote(number))
+    times.append(perf_counter_ns() - begun)
+times.sort()
+ray.shutdown()
+print(times[len(times) // 2] / 1000)
+"#;
 
 /// Has a cache answer a request once, so that it is kept, and makes sure that the second answer comes from the cache.
 ///

@@ -1,5 +1,6 @@
 //! Platforms under test: started as anybody starts them, by `raas up` of this very executable, and used over their API.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::child::Child;
@@ -55,7 +57,9 @@ pub struct Platform {
     pub key: String,
     process: Child,
     client: Client,
-    _data: TempDir,
+    name: &'static str,
+    settings: Vec<(String, String)>,
+    data: TempDir,
 }
 
 /// The control plane, as several threads may use it.
@@ -69,7 +73,7 @@ pub struct Client {
 #[derive(Deserialize)]
 struct Announcement {
     url: String,
-    admin_key: String,
+    admin_key: Option<String>,
 }
 
 impl Platform {
@@ -79,6 +83,16 @@ impl Platform {
     /// It does not start.
     pub fn start(name: &'static str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let data = tempfile::Builder::new().prefix("raas-bench-").tempdir()?;
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::start_on(data, name, settings, None)
+    }
+
+    fn start_on(
+        data: TempDir,
+        name: &'static str,
+        settings: Vec<(String, String)>,
+        key: Option<String>,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["up", "--json", "--listen", "127.0.0.1:0", "--data"])
@@ -91,15 +105,35 @@ impl Platform {
         }
         // Or the commands of whoever runs the benchmark would go to a platform that is gone soon.
         command.env("RAAS_CONTEXT", data.path().join("context.json"));
-        command.env("RAAS_TELEMETRY_LOG", "warn").envs(settings.iter().copied());
+        command.env("RAAS_TELEMETRY_LOG", "warn").envs(settings.iter().map(|(name, value)| (name, value)));
         let mut process = Child::start(name, command, data.path())?;
         let line = process.first_line()?;
         let announced: Announcement = serde_json::from_str(&line).with_context(|| format!("`raas up` said: {line}"))?;
         let address = announced.url.strip_prefix("http://").and_then(|address| address.parse().ok());
         let address = address.with_context(|| format!("`raas up` announced {}", announced.url))?;
         let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER_WITHIN)).http_status_as_error(false);
-        let client = Client { agent: config.build().into(), url: announced.url, key: announced.admin_key.clone() };
-        Ok(Self { address, key: announced.admin_key, process, client, _data: data })
+        let key = key.or(announced.admin_key).context("`raas up` announced no key")?;
+        let client = Client { agent: config.build().into(), url: announced.url, key: key.clone() };
+        Ok(Self { address, key, process, client, name, settings, data })
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.data.path().join("data")
+    }
+
+    /// Kills it, and all that runs in it with it.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on its data, which must have been killed before.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_again(self) -> anyhow::Result<Self> {
+        let Self { data, name, settings, key, .. } = self;
+        Self::start_on(data, name, settings, Some(key))
     }
 
     /// The gateway's process and the spawner's.
@@ -194,6 +228,109 @@ impl Client {
         let mut answer = self.agent.post(&url).header("Authorization", &self.bearer()).send(archive)?;
         ensure!(answer.status().is_success(), "{}: {}", answer.status(), answer.body_mut().read_to_string()?);
         drain(&mut answer)
+    }
+
+    /// Publishes an archive as a helper version.
+    ///
+    /// # Errors
+    /// The platform refuses it.
+    pub fn publish(&self, archive: &[u8]) -> anyhow::Result<()> {
+        let url = format!("{}/v1/helpers", self.url);
+        let mut answer = self.agent.post(&url).header("Authorization", &self.bearer()).send(archive)?;
+        ensure!(answer.status().is_success(), "{}: {}", answer.status(), answer.body_mut().read_to_string()?);
+        drain(&mut answer)
+    }
+
+    /// Makes an instance of the administrator's helper of that name.
+    ///
+    /// # Errors
+    /// The platform refuses it, or it does not start.
+    pub fn create_helper(&self, helper: &str, name: &str, config: &Value) -> anyhow::Result<()> {
+        let body = json!({ "helper": format!("admin/{helper}"), "name": name, "config": config });
+        self.ask("POST", "/v1/helper-instances", &body).map(drop)
+    }
+
+    /// Changes an instance.
+    ///
+    /// # Errors
+    /// The platform refuses it.
+    pub fn change_helper(&self, instance: &str, change: &Value) -> anyhow::Result<()> {
+        self.ask("PATCH", &format!("/v1/helper-instances/{instance}"), change).map(drop)
+    }
+
+    /// Calls a method.
+    ///
+    /// # Errors
+    /// There is no result.
+    pub fn call(&self, instance: &str, method: &str, arguments: &Value) -> anyhow::Result<Value> {
+        self.ask("POST", &format!("/v1/helper-instances/{instance}/methods/{method}"), arguments)
+    }
+
+    /// Trains an instance, to the end.
+    ///
+    /// # Errors
+    /// The training fails.
+    pub fn train(&self, instance: &str) -> anyhow::Result<()> {
+        self.ask("POST", &format!("/v1/helper-instances/{instance}/training"), &json!({})).map(drop)
+    }
+
+    /// Waits until an instance is being trained.
+    ///
+    /// # Errors
+    /// It does not come to be so.
+    pub fn wait_until_training(&self, instance: &str) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < STATE_WITHIN {
+            if self.get(&format!("/v1/helper-instances/{instance}"))?["training"] == true {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        bail!("`{instance}` does not come to be trained")
+    }
+
+    /// What an instance keeps under keys that begin so, where it is a number.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn state(&self, instance: &str, prefix: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+        let mut all = BTreeMap::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!(
+                "/v1/helper-instances/{instance}/state?values=true&limit=1000&prefix={prefix}&cursor={cursor}"
+            ))?;
+            for entry in page["items"].as_array().into_iter().flatten() {
+                if let (Some(key), Some(value)) = (entry["key"].as_str(), entry["value"].as_u64()) {
+                    all.insert(key.to_owned(), value);
+                }
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = next.to_owned(),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.url);
+        let mut answer = self.agent.get(&url).header("Authorization", &self.bearer()).call()?;
+        let text = answer.body_mut().read_to_string()?;
+        ensure!(answer.status().is_success(), "{path}: {}: {text}", answer.status());
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("Authorization", self.bearer())
+            .header("Content-Type", "application/json")
+            .body(body.to_string())?;
+        let mut answer = self.agent.run(request)?;
+        let text = answer.body_mut().read_to_string()?;
+        ensure!(answer.status().is_success(), "{path}: {}: {text}", answer.status());
+        Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
     /// Deletes a function.

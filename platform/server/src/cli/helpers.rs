@@ -274,7 +274,7 @@ fn train(screen: Screen, client: &Client, instance: &str) -> Outcome {
             "{}\n{}",
             screen.green(&format!("{instance} is trained: data version {}", number(trained, "data_version"))),
             screen.dim(&format!(
-                "took {} · train() returned {}",
+                "took {} ms · train() returned {}",
                 ms(trained["took_ms"].as_f64().unwrap_or(0.0)),
                 trained["value"]
             ))

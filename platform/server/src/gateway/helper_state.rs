@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, StatusCode, header};
 use raas_core::{Origin, limits};
-use raas_helpers::{StateCommit, StateError};
-use raas_store::{StateEntry, StateForm, StateWrite};
+use raas_helpers::StateError;
+use raas_store::{StateCommit, StateEntry, StateForm, StateWrite};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -95,6 +95,7 @@ impl From<StateError> for Problem {
             StateError::Malformed(_) => Self::caller(StatusCode::BAD_REQUEST, error.code(), title),
             StateError::TooLarge(_) => Self::caller(StatusCode::PAYLOAD_TOO_LARGE, error.code(), title),
             StateError::Quota { .. } => Self::caller(StatusCode::INSUFFICIENT_STORAGE, error.code(), title),
+            StateError::LeaseLost => Self::caller(StatusCode::CONFLICT, error.code(), title),
             StateError::Gone => Self::caller(StatusCode::NOT_FOUND, error.code(), title),
             StateError::Unavailable => {
                 Self { retryable: true, ..Self::code_only(error.code(), &title, Origin::Platform) }
@@ -202,7 +203,7 @@ async fn commit(app: &App, route: &HelperRoute, writes: Vec<StateWrite>) -> Resu
         }
     }
     let quota_bytes = u64::from(route.manifest.state_mb) << 20;
-    app.state_writer.commit(StateCommit { instance: route.id, writes, quota_bytes }).await?;
+    app.state_writer.commit(StateCommit { instance: route.id, writes, quota_bytes, key: None }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -104,10 +104,8 @@ impl Problem {
                 _ => None,
             };
             if let Some((status, code)) = refused {
-                return Self {
-                    error: Some(Box::new(raised.clone())),
-                    ..Self::caller(status, code, raised.message.clone())
-                };
+                // Its stack is of no use to a caller who is at fault, and shows the helper's code.
+                return Self::caller(status, code, raised.message.clone());
             }
         }
         let mut problem = Self::from(error);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use raas_core::{CanonicalEvent, FunctionId, InvocationId, TenantId, limits};
 use raas_helpers::AdminState;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::route::HelperRoute;
@@ -81,6 +82,22 @@ pub enum MethodRefused {
 struct Positional {
     positional: Vec<Box<RawValue>>,
     named: BTreeMap<String, Box<RawValue>>,
+}
+
+/// The key that a call is made under: the argument's own text where it is a string, else its JSON.
+fn key_of(arguments: &[u8], argument: &str) -> Result<String, MethodRefused> {
+    let wrong = |text: String| MethodRefused::WrongArguments(text);
+    let named: BTreeMap<&str, Value> =
+        serde_json::from_slice(arguments).map_err(|error| wrong(format!("no key `{argument}`: {error}")))?;
+    let key = match named.get(argument) {
+        None | Some(Value::Null) => return Err(wrong(format!("`{argument}` is missing, which is the call's key"))),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    if key.len() > limits::STATE_KEY_MAX_BYTES || key.contains('\0') {
+        return Err(wrong(format!("the key `{argument}` has at most {} bytes", limits::STATE_KEY_MAX_BYTES)));
+    }
+    Ok(key)
 }
 
 /// Gives arguments that have a place the names that the method's parameters have, so that one call has one key however it is
@@ -158,6 +175,10 @@ pub async fn call_method(
             return Err(wrong(problems.join("; ")));
         }
     }
+    let key = match (&found.key, &route.keys) {
+        (Some(argument), Some(leases)) => Some((key_of(text, argument)?, Arc::clone(leases))),
+        _ => None,
+    };
     // The name is plain and the arguments are JSON, so this is too.
     let mut event = Vec::with_capacity(text.len() + method.len() + 32);
     event.extend_from_slice(b"{\"method\":\"");
@@ -182,6 +203,7 @@ pub async fn call_method(
             admitted,
             depth,
             caller,
+            key,
             helper_epochs,
             speculative,
         })

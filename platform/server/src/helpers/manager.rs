@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use raas_core::manifest::HelperState;
-use raas_core::{FunctionName, HelperInstanceId, TenantId};
+use raas_core::manifest::{HelperMode, HelperState};
+use raas_core::{FunctionName, HelperInstanceId, TenantId, TimestampUs};
 use raas_helpers::{AdminState, DeviceError, Observation, Observed, Schema, check_bindings, find_devices};
 use raas_store::{HelperInstanceRow, HelperVersionQuery, HelperVersionRow, NewHelperInstance, StoreError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::keys::KeyLeases;
 use super::meter::HelperMeter;
 use super::route::{HelperRoute, Purpose, RouteError, RouteParts};
 use super::switchboard::Switchboard;
@@ -26,6 +27,9 @@ use crate::scheduler::{CallError, Lease, Scheduler};
 
 /// How often instances are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a key that nobody holds is remembered, microseconds: a day.
+const KEYS_KEPT_US: i64 = 86_400_000_000;
 
 /// How often state past its time is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -45,6 +49,9 @@ pub struct HelperManager {
     /// When training was last begun, this process's runs only.
     pub(super) trained_at: Mutex<HashMap<HelperInstanceId, Instant>>,
     folders: HelperFolders,
+    /// What this platform is called where it shares a database with others.
+    platform_id: String,
+    keys: Mutex<HashMap<HelperInstanceId, Arc<KeyLeases>>>,
     /// What instances use between calls.
     pub(super) meter: HelperMeter,
     /// Epochs whose candidates have been computed or are being.
@@ -148,11 +155,18 @@ pub enum ManageError {
 
 impl HelperManager {
     /// A manager over the scheduler that starts replicas.
-    pub fn new(scheduler: Arc<Scheduler>, switchboard: Arc<Switchboard>, folders: HelperFolders) -> Self {
+    pub fn new(
+        scheduler: Arc<Scheduler>,
+        switchboard: Arc<Switchboard>,
+        folders: HelperFolders,
+        platform_id: String,
+    ) -> Self {
         Self {
             scheduler,
             switchboard,
             folders,
+            platform_id,
+            keys: Mutex::default(),
             meter: HelperMeter::default(),
             changing: Mutex::default(),
             observed: Mutex::default(),
@@ -175,6 +189,8 @@ impl HelperManager {
     /// # Errors
     /// The database does not answer.
     pub async fn load(&self, app: &App) -> Result<(), StoreError> {
+        // What held keys here before has ended with its process.
+        app.store.helper_keys_release(&self.platform_id).await?;
         for (instance, version) in app.store.helper_instance_load_all().await? {
             let route = self
                 .parts(app, &instance, &version)
@@ -205,7 +221,18 @@ impl HelperManager {
             }
         };
         let devices = find_devices(&self.folders.devices, &version.manifest.devices)?;
-        Ok(RouteParts { instance, version, code_dir: app.deployer.image_folder(&version.image), state_dir, devices })
+        let keys = (version.manifest.scaling.mode == HelperMode::PerKey).then(|| self.keys_of(app, instance.id));
+        let code_dir = app.deployer.image_folder(&version.image);
+        Ok(RouteParts { instance, version, code_dir, state_dir, devices, keys })
+    }
+
+    /// Who may write under which key of an instance: the same over all its versions.
+    fn keys_of(&self, app: &App, instance: HelperInstanceId) -> Arc<KeyLeases> {
+        let mut all = self.keys.lock();
+        let leases = all.entry(instance).or_insert_with(|| {
+            KeyLeases::new(instance, &self.platform_id, Arc::clone(&app.store), Arc::clone(&app.clock))
+        });
+        Arc::clone(leases)
     }
 
     fn publish_route(&self, app: &App, route: Arc<HelperRoute>) {
@@ -413,6 +440,7 @@ impl HelperManager {
         self.trained_at.lock().remove(&route.id);
         self.precomputed.lock().remove(&route.id);
         self.changing.lock().remove(&route.id);
+        self.keys.lock().remove(&route.id);
         Ok(())
     }
 
@@ -465,6 +493,10 @@ impl HelperManager {
             self.meter.write_if_due(&app).await;
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
+                let long_ago = TimestampUs(app.clock.now().0 - KEYS_KEPT_US);
+                if let Err(error) = app.store.helper_keys_sweep(long_ago).await {
+                    tracing::warn!(error = %error, "keys that nobody holds could not be forgotten");
+                }
                 if let Err(error) = app.store.helper_state_sweep(app.clock.now()).await {
                     tracing::warn!(error = %error, "helper state past its time could not be removed");
                 }

@@ -5,6 +5,7 @@
 //! instance may look like and what state it may write is the business of `raas_helpers`. It must not know HTTP.
 
 mod call;
+mod keys;
 mod manager;
 mod meter;
 mod precompute;
@@ -14,6 +15,7 @@ mod switchboard;
 mod training;
 
 pub use call::{MethodCall, MethodRefused, call_method};
+pub use keys::{KeyLeases, KeyedLease};
 pub use manager::{HelperFolders, HelperManager, InstanceChange, ManageError, NewInstance};
 pub use publish::{PublishedHelper, publish};
 pub use route::HelperRoute;

@@ -65,10 +65,6 @@ fn read(top: &Path) -> Result<(HelperManifest, BTreeMap<String, String>), Deploy
     let text = std::fs::read_to_string(top.join(HELPER_MANIFEST))
         .map_err(|error| refused(format!("cannot be read: {error}; a function is deployed with `raas deploy`")))?;
     let manifest = HelperManifest::parse(&text).map_err(|error| refused(error.problems.join("; ")))?;
-    let unsupported = manifest.unsupported();
-    if !unsupported.is_empty() {
-        return Err(refused(unsupported.join("; ")));
-    }
     let mut schemas = BTreeMap::new();
     let named = manifest.methods.values().flat_map(|method| [&method.args, &method.result]);
     for file in named.chain([&manifest.config]).flatten() {

@@ -11,6 +11,7 @@ use raas_helpers::{AdminState, DeviceEdits, Schema};
 use raas_store::{HelperInstanceRow, HelperVersionRow};
 use serde_json::Value;
 
+use super::keys::KeyLeases;
 use super::switchboard::{RuntimeCalls, Switchboard};
 use crate::routing::{FunctionCounters, FunctionRoute, ResultCheck, VersionRoute};
 use crate::scheduler::{HelperSpec, Scheduler, VersionPool, VersionSpec};
@@ -61,6 +62,8 @@ pub struct HelperRoute {
     pub pool: Arc<VersionPool>,
     /// As what it is logged and metered.
     pub function: Arc<FunctionRoute>,
+    /// Who may write under which key, where there is one writer a key.
+    pub keys: Option<Arc<KeyLeases>>,
     methods: BTreeMap<String, MethodRoute>,
     other: MethodRoute,
 }
@@ -70,6 +73,8 @@ pub struct HelperRoute {
 pub struct MethodRoute {
     /// As what it is called.
     pub version: Arc<VersionRoute>,
+    /// The argument that holds its key, where there is one writer a key.
+    pub key: Option<String>,
     /// What its arguments must look like.
     pub arguments: Option<Arc<Schema>>,
 }
@@ -94,6 +99,8 @@ pub struct RouteParts<'a> {
     pub state_dir: Option<PathBuf>,
     /// What its sandboxes are shown for its devices.
     pub devices: DeviceEdits,
+    /// Who may write under which key, where there is one writer a key.
+    pub keys: Option<Arc<KeyLeases>>,
 }
 
 impl HelperRoute {
@@ -127,6 +134,7 @@ impl HelperRoute {
             let mut as_function = manifest.function_manifest(&instance_name(&instance.name)?);
             let key_prefix = KeyPrefix::of_helper_method(
                 SharingScope::Tenant(instance.tenant),
+                instance.id,
                 &digest,
                 &config_digest,
                 instance.data_version,
@@ -159,6 +167,7 @@ impl HelperRoute {
                     idempotent: declared.is_some_and(|declared| declared.idempotent),
                     result_check,
                 }),
+                key: declared.and_then(|declared| declared.key.clone()),
                 arguments,
             })
         };
@@ -188,6 +197,7 @@ impl HelperRoute {
             manifest,
             pool,
             function,
+            keys: parts.keys.clone(),
         })
     }
 
@@ -241,7 +251,7 @@ pub fn spec(
     switchboard: &Arc<Switchboard>,
     purpose: Purpose,
 ) -> Result<VersionSpec, RouteError> {
-    let RouteParts { instance, version, code_dir, state_dir, devices } = parts;
+    let RouteParts { instance, version, code_dir, state_dir, devices, keys } = parts;
     let manifest = &version.manifest;
     let mut as_function = manifest.function_manifest(&instance_name(&instance.name)?);
     if let (Purpose::Train, Some(train)) = (purpose, &manifest.train) {
@@ -286,6 +296,7 @@ pub fn spec(
             instance.bindings.clone(),
             instance.id,
             u64::from(manifest.state_mb) << 20,
+            keys.clone(),
         )),
     })
 }

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raas_contract::{Answer, CallSink, FunctionError, Operation, ParentCall, PendingAnswer, RuntimeCall};
 use raas_core::{FunctionId, HelperInstanceId, InvocationId, Origin, TenantId, limits};
-use raas_helpers::{StateCommit, StateError, StateWriter, parse_commit};
+use raas_helpers::{StateError, StateWriter, parse_commit};
+use raas_store::StateCommit;
 use serde::Serialize;
 
 use super::call::{MethodCall, call_method, named_arguments};
+use super::keys::KeyLeases;
 use super::route::function_id;
 use crate::app::App;
 use crate::gateway::Problem;
@@ -61,7 +63,22 @@ struct Allowed {
     /// Instances by the name in the code.
     bindings: BTreeMap<String, String>,
     /// Whose state, and how much of it there may be.
-    state: Option<(HelperInstanceId, u64)>,
+    state: Option<OwnState>,
+}
+
+/// The state that a helper's code may read and write.
+#[derive(Clone)]
+struct OwnState {
+    instance: HelperInstanceId,
+    quota_bytes: u64,
+    /// Under which keys its calls run, where there is one writer a key.
+    keys: Option<Arc<KeyLeases>>,
+}
+
+impl std::fmt::Debug for OwnState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OwnState").field(&self.instance).finish()
+    }
 }
 
 /// Why a call is refused, as the code sees it.
@@ -96,8 +113,9 @@ impl RuntimeCalls {
         bindings: BTreeMap<String, String>,
         instance: HelperInstanceId,
         quota_bytes: u64,
+        keys: Option<Arc<KeyLeases>>,
     ) -> Self {
-        let state = Some((instance, quota_bytes));
+        let state = Some(OwnState { instance, quota_bytes, keys });
         let shared = Arc::new(Allowed { tenant, caller: function_id(instance), bindings, state });
         Self { switchboard: Arc::clone(switchboard), shared }
     }
@@ -110,8 +128,8 @@ impl CallSink for RuntimeCalls {
         tokio::spawn(async move {
             let outcome = match call.operation {
                 Operation::Helper | Operation::HelperPositional => call_helper(&app, &allowed, call).await,
-                _ => match allowed.state {
-                    Some((instance, quota_bytes)) => state(&app, instance, quota_bytes, call).await,
+                _ => match &allowed.state {
+                    Some(own) => state(&app, own, call).await,
                     None => Err(refusal(
                         "StateError",
                         &Problem::code_only("no-state", "a function has no state", Origin::Caller),
@@ -191,11 +209,12 @@ fn remaining(app: &App, parent: &ParentCall) -> Duration {
 }
 
 /// State operations by what does them.
-async fn state(app: &App, instance: HelperInstanceId, quota_bytes: u64, call: RuntimeCall) -> Answer {
+async fn state(app: &App, own: &OwnState, call: RuntimeCall) -> Answer {
+    let instance = own.instance;
     let outcome = match call.operation {
         Operation::StateGet => state_get(app, instance, &call.target).await,
         Operation::StateList => state_list(app, instance, &call.target, &call.body).await,
-        _ => state_commit(&app.state_writer, instance, quota_bytes, &call.body).await,
+        _ => state_commit(&app.state_writer, own, call.parent.as_ref(), &call.body).await,
     };
     outcome.map_err(|error| {
         let origin = if error.is_platform() { Origin::Platform } else { Origin::Helper };
@@ -225,13 +244,16 @@ async fn state_list(app: &App, instance: HelperInstanceId, prefix: &str, body: &
 
 async fn state_commit(
     writer: &StateWriter,
-    instance: HelperInstanceId,
-    quota_bytes: u64,
+    own: &OwnState,
+    parent: Option<&ParentCall>,
     body: &[u8],
 ) -> Result<Bytes, StateError> {
     let writes = parse_commit(body)?;
-    if !writes.is_empty() {
-        writer.commit(StateCommit { instance, writes, quota_bytes }).await?;
+    if writes.is_empty() {
+        return Ok(Bytes::new());
     }
+    let call = parent.map(|parent| InvocationId::from_bytes(parent.invocation_id));
+    let key = own.keys.as_ref().zip(call).and_then(|(keys, call)| keys.fence_of(call));
+    writer.commit(StateCommit { instance: own.instance, writes, quota_bytes: own.quota_bytes, key }).await?;
     Ok(Bytes::new())
 }

@@ -115,6 +115,12 @@ impl HelperManager {
         let returned = returned.await;
         pool.close();
         let value: Value = serde_json::from_slice(&returned?).unwrap_or_default();
+        if value["value"] == false {
+            // It says that it changed nothing: what is kept stays right. What is expected may have changed.
+            self.precomputed.lock().remove(&route.id);
+            let took = begun.elapsed();
+            return Ok(Trained { data_version: route.data_version, value: value["value"].clone(), took });
+        }
         let row = self.change(app, route.id, InstanceChange::Data).await?;
         Ok(Trained { data_version: row.data_version, value: value["value"].clone(), took: begun.elapsed() })
     }

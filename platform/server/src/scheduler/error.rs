@@ -80,11 +80,12 @@ impl CallError {
     /// The status it is answered and metered with.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Raised(_)
-            | Self::InitFailed(_)
-            | Self::OutOfMemory { .. }
-            | Self::Crashed { .. }
-            | Self::ContractBroken(_) => 502,
+            Self::Raised(error) => match error.code.as_deref() {
+                Some("unknown-method") => 404,
+                Some("wrong-arguments") => 422,
+                _ => 502,
+            },
+            Self::InitFailed(_) | Self::OutOfMemory { .. } | Self::Crashed { .. } | Self::ContractBroken(_) => 502,
             Self::InitTimeout { .. } | Self::Timeout { .. } => 504,
             Self::QueueFull { .. } => 429,
             Self::NoCapacity { .. } | Self::Stopping | Self::Sandbox { .. } => 503,

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use raas_contract::{CallSink, HelperInit, Loaded};
-use raas_core::{FunctionId, FunctionManifest, HelperHealth, HelperTimeouts, TenantId, limits};
+use raas_core::{FunctionId, FunctionManifest, HelperHealth, HelperTimeouts, InstanceId, TenantId, limits};
 use raas_helpers::{Breaker, DeviceEdits};
 use std::path::PathBuf;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::error::CallError;
 use super::instance::{Instance, InstanceStatus, STOP_GRACE, micros_since};
@@ -76,6 +76,8 @@ struct Slot {
     idle_since: Instant,
     /// Takes no more calls.
     draining: bool,
+    /// Rung when a place in it is given back.
+    returned: Arc<Notify>,
     /// How its calls have ended, where it is a helper's.
     breaker: Breaker,
     /// When it is asked next whether it is well, and how often in a row it was not.
@@ -200,6 +202,37 @@ impl VersionPool {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Gets a place in this very instance, waiting for one while it lives; in any where it is gone or none is named.
+    ///
+    /// # Errors
+    /// As of [`Self::acquire`].
+    pub async fn acquire_in(
+        self: &Arc<Self>,
+        instance: Option<InstanceId>,
+        deadline: Instant,
+    ) -> Result<Lease, CallError> {
+        let begun = Instant::now();
+        while let Some(id) = instance {
+            let concurrency = self.spec.manifest.scaling.concurrency;
+            let returned = {
+                let mut state = self.state.lock();
+                let slot = state.slots.iter_mut().find(|slot| slot.instance.id == id && !slot.draining);
+                let Some(slot) = slot else { break };
+                if slot.in_flight < concurrency {
+                    slot.in_flight += 1;
+                    return Ok(self.lease(&slot.instance));
+                }
+                Arc::clone(&slot.returned)
+            };
+            let notified = tokio::time::timeout(Duration::from_millis(50), returned.notified()).await;
+            if notified.is_err() && Instant::now() >= deadline {
+                let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                return Err(CallError::NoCapacity { waited_ms });
+            }
+        }
+        self.acquire(deadline).await
     }
 
     fn successor(&self) -> Option<Arc<Self>> {
@@ -349,6 +382,7 @@ impl VersionPool {
                     in_flight: 0,
                     idle_since: Instant::now(),
                     draining: false,
+                    returned: Arc::default(),
                     breaker: Breaker::default(),
                     health: (Instant::now() + self.health_every(), 0),
                 });
@@ -410,6 +444,7 @@ impl VersionPool {
         if let Some(slot) = state.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, instance)) {
             slot.in_flight = slot.in_flight.saturating_sub(1);
             slot.idle_since = Instant::now();
+            slot.returned.notify_one();
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use raas_core::{HelperInstanceId, HelperManifest, TenantId, TimestampUs};
 use raas_store::{
-    HelperInstanceRow, HelperMeters, HelperPublish, HelperPublished, HelperVersionQuery, NewHelperInstance, StateForm,
-    StateWrite, StoreError, TrainingOutcome,
+    HelperInstanceRow, HelperMeters, HelperPublish, HelperPublished, HelperVersionQuery, KeyLease, NewHelperInstance,
+    StateCommit, StateForm, StateWrite, StoreError, TrainingOutcome,
 };
 
 use crate::support::{Database, NOW, all, name, on_both_databases};
@@ -21,6 +21,8 @@ on_both_databases!(
     state_past_its_time_is_gone_and_gives_its_room_back,
     training_runs_end_or_are_abandoned,
     what_instances_use_adds_up_by_the_hour,
+    a_key_has_one_holder_and_old_ones_write_nothing,
+    keys_of_a_platform_are_given_back_and_old_ones_forgotten,
 );
 
 fn publish(tenant: TenantId, version: &str, digest: &str) -> HelperPublish {
@@ -72,8 +74,12 @@ fn delete(key: &str) -> StateWrite {
     StateWrite::Delete { key: key.into() }
 }
 
+fn of(instance: HelperInstanceId, writes: Vec<StateWrite>) -> StateCommit {
+    StateCommit { instance, writes, quota_bytes: 1000, key: None }
+}
+
 async fn commit(db: &Database, id: HelperInstanceId, writes: Vec<StateWrite>) -> Result<(), StoreError> {
-    db.store.helper_state_commit_many(&[(id, writes, 1000)], NOW).await.unwrap().remove(0)
+    db.store.helper_state_commit_many(&[of(id, writes)], NOW).await.unwrap().remove(0)
 }
 
 async fn keys(db: &Database, id: HelperInstanceId, prefix: &str, now: TimestampUs) -> Vec<String> {
@@ -181,10 +187,10 @@ async fn commits_of_many_do_not_mind_each_other(db: Database) {
     let (one, two) = (instance(&db, "one").await.id, instance(&db, "two").await.id);
     let nobody = HelperInstanceId::generate();
     let commits = [
-        (one, vec![put("k", b"1")], 1000),
-        (two, vec![put("k", &[0; 2000])], 1000),
-        (nobody, vec![put("k", b"1")], 1000),
-        (two, vec![put("k", b"2")], 1000),
+        of(one, vec![put("k", b"1")]),
+        of(two, vec![put("k", &[0; 2000])]),
+        of(nobody, vec![put("k", b"1")]),
+        of(two, vec![put("k", b"2")]),
     ];
     let outcomes = db.store.helper_state_commit_many(&commits, NOW).await.unwrap();
     assert!(matches!(outcomes[..], [Ok(()), Err(StoreError::Quota { .. }), Err(StoreError::NotFound { .. }), Ok(())]));
@@ -197,7 +203,7 @@ async fn writes_at_once_are_all_there_and_counted(db: Database) {
     all((0..20).map(|number| {
         let store = db.store.clone();
         async move {
-            let commits = [(id, vec![put(&format!("k{number:02}"), b"v")], 1000)];
+            let commits = [of(id, vec![put(&format!("k{number:02}"), b"v")])];
             store.helper_state_commit_many(&commits, NOW).await.unwrap().remove(0).unwrap();
         }
     }))
@@ -255,4 +261,48 @@ async fn what_instances_use_adds_up_by_the_hour(db: Database) {
     assert_eq!(since.len(), 1);
     let stranger = db.store.tenant_create("other", NOW).await.unwrap().id;
     assert!(db.store.helper_usage_list(stranger, None, None, None).await.unwrap().is_empty());
+}
+
+async fn take(db: &Database, id: HelperInstanceId, holder: &str, previous: Option<&str>, now: TimestampUs) -> KeyLease {
+    let ttl = std::time::Duration::from_millis(100);
+    db.store.helper_key_take(id, "k", holder, previous, ttl, now).await.unwrap()
+}
+
+async fn a_key_has_one_holder_and_old_ones_write_nothing(db: Database) {
+    let id = instance(&db, "mine").await.id;
+    let held = |fence, ms| KeyLease::Held { fence, until: later(ms) };
+    assert_eq!(take(&db, id, "p/a", None, NOW).await, held(1, 100));
+    assert_eq!(take(&db, id, "p/b", None, later(50)).await, KeyLease::Taken { until: later(100) });
+    assert_eq!(take(&db, id, "p/a", None, later(60)).await, held(1, 160), "prolonged under the same fence");
+    assert_eq!(take(&db, id, "p/b", Some("p/x"), later(60)).await, KeyLease::Taken { until: later(160) });
+    assert_eq!(take(&db, id, "p/b", Some("p/a"), later(70)).await, held(2, 170), "handed over");
+    assert_eq!(take(&db, id, "q/c", None, later(170)).await, held(3, 270), "after its time");
+    let under = |fence| StateCommit { key: Some(("k".into(), fence)), ..of(id, vec![put("x", &[fence as u8])]) };
+    let outcomes = db.store.helper_state_commit_many(&[under(2), under(3), under(1)], NOW).await.unwrap();
+    assert!(
+        matches!(outcomes[..], [Err(StoreError::Conflict { .. }), Ok(()), Err(StoreError::Conflict { .. })]),
+        "{outcomes:?}"
+    );
+    assert_eq!(db.store.helper_state_get(id, "x", NOW).await.unwrap().unwrap().value, [3]);
+    // Of those who ask at once, one has it.
+    let other = instance(&db, "other").await.id;
+    let answers = all((0..8).map(|number| {
+        let store = db.store.clone();
+        async move {
+            let ttl = std::time::Duration::from_secs(1);
+            store.helper_key_take(other, "k", &format!("p/{number}"), None, ttl, NOW).await.unwrap()
+        }
+    }))
+    .await;
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, KeyLease::Held { .. })).count(), 1, "{answers:?}");
+}
+
+async fn keys_of_a_platform_are_given_back_and_old_ones_forgotten(db: Database) {
+    let id = instance(&db, "mine").await.id;
+    take(&db, id, "p/a", None, NOW).await;
+    assert_eq!(db.store.helper_keys_release("q").await.unwrap(), 0);
+    assert_eq!(db.store.helper_keys_release("p").await.unwrap(), 1);
+    assert_eq!(take(&db, id, "q/b", None, later(1)).await, KeyLease::Held { fence: 2, until: later(101) });
+    assert_eq!(db.store.helper_keys_sweep(later(101)).await.unwrap(), 0);
+    assert_eq!(db.store.helper_keys_sweep(later(102)).await.unwrap(), 1);
 }

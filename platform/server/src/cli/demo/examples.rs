@@ -15,22 +15,44 @@ pub const WEATHER: &str = "seattle-weather";
 #[folder = "../../examples/"]
 #[include = "route/*"]
 #[include = "seattle-weather/*"]
+#[include = "trip/*"]
+#[include = "nearby/*"]
+#[include = "coat/*"]
 #[exclude = "*/__pycache__/*"]
 #[exclude = "*/node_modules/*"]
 struct Examples;
+
+#[derive(Embed)]
+#[folder = "../../helpers/library/"]
+#[include = "geo/*"]
+#[include = "forecast/*"]
+#[exclude = "*/__pycache__/*"]
+struct Library;
+
+/// Writes the files of a helper of the library below `folder`. Returns its own folder.
+///
+/// # Errors
+/// They cannot be written.
+pub fn unpack_helper(name: &str, folder: &Path) -> Outcome<PathBuf> {
+    write_all::<Library>(name, folder)
+}
 
 /// Writes an example's files below `folder`. Returns its own folder.
 ///
 /// # Errors
 /// They cannot be written.
 pub fn unpack(name: &str, folder: &Path) -> Outcome<PathBuf> {
+    write_all::<Examples>(name, folder)
+}
+
+fn write_all<E: Embed>(name: &str, folder: &Path) -> Outcome<PathBuf> {
     let target = folder.join(name);
     let failed =
         |error: std::io::Error| Failure::local("no-space", format!("{} cannot be written: {error}", target.display()));
     let prefix = format!("{name}/");
     let mut files = 0;
-    for path in Examples::iter().filter(|path| path.starts_with(&prefix)) {
-        let Some(file) = Examples::get(&path) else { continue };
+    for path in E::iter().filter(|path| path.starts_with(&prefix)) {
+        let Some(file) = E::get(&path) else { continue };
         let place = folder.join(path.as_ref());
         if let Some(parent) = place.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;

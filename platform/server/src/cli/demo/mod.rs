@@ -3,6 +3,7 @@
 //! Where to start: [`run`] is the whole of it. Everything goes through the API, like any caller's requests.
 
 mod examples;
+mod helpers;
 mod journey;
 mod money;
 mod platform;
@@ -10,7 +11,7 @@ mod report;
 
 use serde_json::json;
 
-use super::deploy::pack_and_upload;
+use super::deploy::{pack_and_publish, pack_and_upload};
 use super::failure::{Failure, Outcome};
 use super::screen::Screen;
 use platform::ThrowAway;
@@ -31,6 +32,17 @@ pub fn run(screen: Screen) -> Outcome {
         let unpacked = examples::unpack(name, &folder.join("examples"))?;
         pack_and_upload(&platform.client, &unpacked, "live", &progress)?;
     }
+    for name in [helpers::GEO, helpers::FORECAST] {
+        progress.step(&format!("publishing the helper {name} and making an instance of it"));
+        let unpacked = examples::unpack_helper(name, &folder.join("helpers"))?;
+        pack_and_publish(&platform.client, &unpacked, &progress)?;
+        helpers::create(&platform.client, name)?;
+    }
+    for name in helpers::FUNCTIONS {
+        progress.step(&format!("deploying {name}"));
+        let unpacked = examples::unpack(name, &folder.join("examples"))?;
+        pack_and_upload(&platform.client, &unpacked, "live", &progress)?;
+    }
     progress.step("waiting for the warming pool");
     if !platform.wait_until_warm()? {
         progress.line("the warming pool is not full yet; first calls may take longer than they would");
@@ -39,14 +51,20 @@ pub fn run(screen: Screen) -> Outcome {
         journey::play(&platform.client, |what| progress.step(what), || platform.wait_until_warm().map(drop))?;
     progress.step("looking up what each call cost");
     let currency = journey::price(&platform.client, &mut steps)?;
+    let played = helpers::play(&platform, |what| progress.step(what))?;
     progress.step("stopping the platform");
     drop(platform);
     drop(progress);
     let (model, cores) = machine();
     if screen.json {
-        return screen.value(&report::to_json(&steps, &currency, &json!({ "cpu": model, "cores": cores })));
+        let mut report = report::to_json(&steps, &currency, &json!({ "cpu": model, "cores": cores }));
+        report["helpers"] = played.to_json();
+        return screen.value(&report);
     }
-    screen.line(&report::render(screen, &steps, &currency, &format!("{model}, {cores} cores")))
+    let machine = format!("{model}, {cores} cores");
+    screen.line(
+        &(report::render(screen, &steps, &currency) + &played.render(screen) + &report::measured_on(screen, &machine)),
+    )
 }
 
 /// The processor's name and how many of its cores there are for us.

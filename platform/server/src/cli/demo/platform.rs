@@ -1,6 +1,7 @@
 //! The throw-away platform: a child process of this same executable with a temporary data folder, stopped and removed
 //! whatever happens, short of this process being killed outright; and even then the platform is told to stop.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -72,6 +73,18 @@ impl Remains {
     }
 }
 
+/// Every process and its parent.
+fn parents() -> HashMap<u32, u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter_map(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            Some((pid, stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?))
+        })
+        .collect()
+}
+
 fn signal(child: &Child, signal: Signal) {
     if let Ok(pid) = i32::try_from(child.id()) {
         let _ = kill(Pid::from_raw(pid), signal);
@@ -89,6 +102,25 @@ impl Drop for ThrowAway {
 }
 
 impl ThrowAway {
+    /// Kills a process of the platform's that sees this file below its root, if there is one. Only descendants of the platform
+    /// are looked at.
+    pub fn kill_sandbox_with(&self, file: &Path) -> bool {
+        let Some(platform) = self.remains.child.lock().as_ref().map(Child::id) else { return false };
+        let parents = parents();
+        let is_ours = |mut pid: u32| {
+            // Bounded: process trees are not that deep, and ids could be used again while this looks.
+            (0..64).any(|_| {
+                pid = parents.get(&pid).copied().unwrap_or(0);
+                pid == platform
+            })
+        };
+        let sees = |pid: &u32| Path::new("/proc").join(pid.to_string()).join("root").join(file).exists();
+        let found = parents.keys().copied().filter(|pid| is_ours(*pid)).find(sees);
+        found
+            .and_then(|pid| i32::try_from(pid).ok())
+            .is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
+    }
+
     /// Starts one. Called from the main thread before any other is started: the platform ends when that thread does.
     ///
     /// # Errors

@@ -93,7 +93,7 @@ impl<'a> Row<'a> {
 }
 
 /// The report for people.
-pub fn render(screen: Screen, steps: &[Step], currency: &str, machine: &str) -> String {
+pub fn render(screen: Screen, steps: &[Step], currency: &str) -> String {
     let totals = Totals::of(steps);
     let head = [
         "FUNCTION",
@@ -140,7 +140,12 @@ pub fn render(screen: Screen, steps: &[Step], currency: &str, machine: &str) -> 
         totals.all_computed,
         screen.dim(&format!("({FORMULA})")),
     );
-    report + &format!("\n{}", screen.dim(&format!("All figures measured on this machine in this run: {machine}.")))
+    report
+}
+
+/// What all figures stand on.
+pub fn measured_on(screen: Screen, machine: &str) -> String {
+    format!("\n\n{}", screen.dim(&format!("All figures measured on this machine in this run: {machine}.")))
 }
 
 /// The route that the first call found.
