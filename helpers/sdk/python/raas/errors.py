@@ -11,12 +11,13 @@ class Refused(Exception):
     """The platform answered a call with a refusal.
 
     `code` is a stable name, `origin` says who is at fault (`caller`, `helper`, `function`, `platform`), `retryable` whether
-    the same call may succeed later, `error` holds `type`, `message` and `stack` of what the other side's code raised, or None.
+    the same call may succeed later. `error` holds `type`, `message` and `stack` of what the other side's code raised, or is
+    None.
     """
 
-    def __init__(self, message, code="", origin="platform", retryable=False, error=None, type="HelperError"):
+    def __init__(self, message, code="", origin="platform", retryable=False, error=None, type=""):
         super().__init__(message)
-        self.type = type
+        self.type = type or self.__class__.__name__
         self.message = message
         self.code = code
         self.origin = origin

@@ -52,7 +52,7 @@ class Helper:
 
     def train(self):
         """Continuous training, in a replica apart from those that answer. What it writes to `self.state` is what replicas
-        start from afterwards."""
+        start from afterwards. Returning False says that nothing has changed, so that answers that are kept stay."""
 
     def reconfigure(self, config):
         """Called in a replica that was started with a new configuration, before that is in force; raising refuses it."""

@@ -5,6 +5,7 @@ from time import monotonic
 
 KEY_MAX_BYTES = 512
 VALUE_MAX_BYTES = 1 << 20
+LIST_MAX_KEYS = 1000
 
 
 def checked_key(key):
@@ -41,6 +42,11 @@ def checked_ttl_ms(ttl_s):
     return max(1, int(ttl_s * 1000))
 
 
+def checked_limit(limit):
+    if not 0 < limit <= LIST_MAX_KEYS:
+        raise ValueError(f"limit is from 1 to {LIST_MAX_KEYS}, not {limit}")
+
+
 class MemoryState:
     """Values by key, gone with the process."""
 
@@ -49,10 +55,8 @@ class MemoryState:
 
     def get(self, key, default=None):
         checked_key(key)
-        entry = self._entries.get(key)
-        if entry is None or (entry[2] is not None and entry[2] <= monotonic()):
-            return default
-        return decoded_value(entry[0], entry[1])
+        entry = self._live(key)
+        return default if entry is None else decoded_value(entry[0], entry[1])
 
     def put(self, key, value, ttl_s=None):
         checked_key(key)
@@ -65,5 +69,10 @@ class MemoryState:
         self._entries.pop(key, None)
 
     def list(self, prefix="", limit=100):
-        keys = [key for key in self._entries if key.startswith(prefix) and self.get(key) is not None]
+        checked_limit(limit)
+        keys = [key for key in self._entries if key.startswith(prefix) and self._live(key)]
         return sorted(keys, key=str.encode)[:limit]
+
+    def _live(self, key):
+        entry = self._entries.get(key)
+        return None if entry is None or (entry[2] is not None and entry[2] <= monotonic()) else entry

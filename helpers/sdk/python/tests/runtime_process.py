@@ -14,15 +14,32 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections import namedtuple
 
 WAIT_S = 20
 BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
 ARGUMENTS = [os.environ.get("RAAS_TEST_PYTHON", sys.executable), "-I", "-S", "-B", "-X", "utf8", BOOT]
 
-INIT, INVOKE, CANCEL, STOP, PING = 0x01, 0x02, 0x03, 0x04, 0x05
-BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG = 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87
+INIT, INVOKE, CANCEL, STOP, PING, ANSWER = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
+BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL = 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x89
+HELPER, STATE_GET, STATE_LIST, STATE_COMMIT, HELPER_POSITIONAL = 1, 2, 3, 4, 5
 HEADER = struct.Struct("<IBQ")
 INVOCATION_ID = bytes(range(16))
+HELPER_FACTS = {
+    "instance_id": "0197",
+    "publisher": "acme",
+    "name": "geo",
+    "version": "1.2.0",
+    "instance": "my-geo",
+    "config": {"hub": "SEA"},
+    "data_version": 3,
+    "dir": "/var/state",
+    "purpose": "serve",
+    "methods": {},
+}
+
+# What the runtime asked for: `parent` is the request in which it did.
+Call = namedtuple("Call", "id parent operation target body")
 
 
 def pack(kind, request_id=0, payload=b""):
@@ -34,6 +51,27 @@ def invoke_payload(event, deadline_ms=None, trace=b"", raw=False):
     if deadline_ms is None:
         deadline_ms = int(time.time() * 1000) + 30_000
     return struct.pack("<16sQH", INVOCATION_ID, deadline_ms, len(trace)) + trace + text
+
+
+def read_call(call_id, payload):
+    parent, operation, length = struct.unpack_from("<QBH", payload)
+    return Call(call_id, parent, operation, payload[11 : 11 + length].decode(), payload[11 + length :])
+
+
+def read_commit(body):
+    """The writes of a commit: (key, form and value, time to live), or (key, None) for a deletion."""
+    writes = []
+    while body:
+        what, length = struct.unpack_from("<BH", body)
+        key, body = body[3 : 3 + length].decode(), body[3 + length :]
+        if what == 2:
+            writes.append((key, None))
+            continue
+        assert what == 1, what
+        ttl_ms, form, size = struct.unpack_from("<QcI", body)
+        writes.append((key, form + body[13 : 13 + size], ttl_ms))
+        body = body[13 + size :]
+    return writes
 
 
 class Runtime:
@@ -95,7 +133,7 @@ class Runtime:
         length, kind, request_id = HEADER.unpack_from(self._received)
         end = HEADER.size + length
         payload, self._received = self._received[HEADER.size : end], self._received[end:]
-        assert kind in (BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG), f"unknown kind {kind:#04x}"
+        assert kind in (BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL), f"unknown kind {kind:#04x}"
         return kind, request_id, payload
 
     def _length(self):
@@ -115,8 +153,13 @@ class Runtime:
         assert (kind, request_id) == (BOOTED, 0), (kind, payload)
         return json.loads(payload)
 
-    def init(self, handler="main.handler", concurrency=1, env=None):
+    def init(self, handler="main.handler", concurrency=1, env=None, **more):
         """Sends INIT and gives back (kind, payload) of the answer."""
+        self.send_init(handler, concurrency, env, **more)
+        kind, _, payload = self.next_answer()
+        return kind, json.loads(payload)
+
+    def send_init(self, handler="main.handler", concurrency=1, env=None, **more):
         settings = {
             "handler": handler,
             "code_dir": self.folder,
@@ -126,15 +169,34 @@ class Runtime:
             "timeout_s": 30,
             "concurrency": concurrency,
             "env": env or {},
+            **more,
         }
         self.send(pack(INIT, 0, json.dumps(settings).encode()))
-        kind, _, payload = self.next_answer()
-        return kind, json.loads(payload)
+
+    def send_invoke(self, event=None, request_id=1, **named):
+        self.send(pack(INVOKE, request_id, invoke_payload(event, **named)))
 
     def call(self, event=None, request_id=1, **named):
         """Sends INVOKE and gives back (kind, decoded payload) of its answer."""
-        self.send(pack(INVOKE, request_id, invoke_payload(event, **named)))
+        self.send_invoke(event, request_id, **named)
         return self.answer(request_id)
+
+    def next_call(self):
+        """The CALL that has to come next."""
+        frame = self.next_answer()
+        assert frame is not None, f"the runtime is gone: {self.stderr_at_end()}"
+        kind, call_id, payload = frame
+        assert kind == CALL, (hex(kind), payload)
+        return read_call(call_id, payload)
+
+    def reply(self, call, body=b""):
+        self.send(pack(ANSWER, call.id, b"\x00" + body))
+
+    def reply_json(self, call, value):
+        self.reply(call, json.dumps(value).encode())
+
+    def refuse(self, call, **fields):
+        self.send(pack(ANSWER, call.id, b"\x01" + json.dumps({"type": "HelperError", "message": "no", **fields}).encode()))
 
     def answer(self, request_id=None):
         got = self.next_answer()
@@ -173,3 +235,16 @@ def started(code, **init):
         runtime.close()
         raise
     return runtime
+
+
+def helper_started(code, facts=None, **init):
+    """A runtime that is ready to serve the helper `Geo` of `code`, and what READY said."""
+    runtime = Runtime({"main.py": code})
+    try:
+        runtime.boot()
+        kind, ready = runtime.init(handler="main:Geo", helper={**HELPER_FACTS, **(facts or {})}, **init)
+        assert kind == READY, ready
+    except BaseException:
+        runtime.close()
+        raise
+    return runtime, ready

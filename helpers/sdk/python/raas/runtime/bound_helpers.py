@@ -8,7 +8,7 @@ import json
 
 from ..errors import HelperError
 from .calls import HELPER, HELPER_POSITIONAL, refusal
-from .results import encode_result
+from .results import encode_arguments
 
 
 class BoundHelpers:
@@ -68,8 +68,8 @@ class AsyncHelperProxy(HelperProxy):
         async def call(*positional, **arguments):
             request = encoded(target, positional, arguments)
             loop = asyncio.get_running_loop()
-            if getattr(calls, "loop", None) is loop:
-                return result(*await calls.call_async(loop, *request))
+            if calls.loop is loop:
+                return result(*await calls.call_async(*request))
             # A loop of the function's own: a thread waits, so that the loop goes on.
             return result(*await loop.run_in_executor(None, calls.call, *request))
 
@@ -80,10 +80,13 @@ class AsyncHelperProxy(HelperProxy):
 
 def encoded(target, positional, arguments):
     """Operation, target and body of a call."""
-    if not positional:
-        return HELPER, target, encode_result(arguments)
-    # The platform knows the names of the other side's parameters.
-    return HELPER_POSITIONAL, target, encode_result({"positional": positional, "named": arguments})
+    try:
+        if not positional:
+            return HELPER, target, encode_arguments(arguments)
+        # The platform knows the names of the other side's parameters.
+        return HELPER_POSITIONAL, target, encode_arguments({"positional": positional, "named": arguments})
+    except ValueError as error:
+        raise HelperError(f"{target}: {error}", code="wrong-arguments", origin="caller") from None
 
 
 def result(done, body):

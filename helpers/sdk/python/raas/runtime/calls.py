@@ -6,23 +6,39 @@ waiting is reading: the ways of serving say how (`wait`). Knows nothing of what 
 
 import json
 import struct
-from _thread import allocate_lock
+import traceback
+from _thread import RLock, allocate_lock
+from collections import deque
 from itertools import count
+from select import POLLIN, poll
 
-from .frames import ANSWER, CALL, HEADER
-from .idle import receive_or_report
-from .logs import current
+from .frames import ANSWER, CALL, CANCEL, HEADER
+from .idle import receive
+from .logs import current_origin
 
 HELPER, STATE_GET, STATE_LIST, STATE_COMMIT, HELPER_POSITIONAL = 1, 2, 3, 4, 5
 CALL_PREFIX = struct.Struct("<QBH")
+# More at once would end the connection.
+IN_FLIGHT_MAX = 1000
+LOOK_EVERY_MS = 10
+DROPPED = b"\x01" + json.dumps(
+    {
+        "type": "Cancelled",
+        "message": "the invocation in which this was asked for was answered or cancelled before",
+        "code": "cancelled",
+        "origin": "caller",
+        "retryable": False,
+    }
+).encode()
 
 
 class Waiter:
-    """One call in flight, waited for by a thread."""
+    """One call, waited for by a thread."""
 
-    __slots__ = ("answer", "_woken")
+    __slots__ = ("abandoned", "answer", "request_id", "_woken")
 
     def __init__(self):
+        self.abandoned = False
         self.answer = None
         self._woken = allocate_lock()
         self._woken.acquire()
@@ -37,23 +53,27 @@ class Waiter:
         except RuntimeError:
             pass  # woken already
 
-    def sleep(self):
+    def sleep(self, timeout_s=-1):
         """Until somebody wakes it: with an answer, or for it to look for itself."""
-        self._woken.acquire()
+        self._woken.acquire(True, timeout_s)
 
 
 class FutureWaiter:
-    """One call in flight, waited for by a task of the event loop that also reads."""
+    """One call, waited for by a task of the event loop that also reads."""
 
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("abandoned", "request_id", "_future", "_loop")
 
     def __init__(self, loop):
+        self.abandoned = False
         self._loop = loop
         self._future = loop.create_future()
 
     def complete(self, payload):
         # Read by a thread that waits for its own answer, or by the loop itself.
         self._loop.call_soon_threadsafe(self._set, payload)
+
+    def wake(self):
+        """The loop reads anyway."""
 
     def _set(self, payload):
         if not self._future.done():
@@ -70,95 +90,166 @@ class Calls:
         self._connection = connection
         self._reader = reader
         self._ids = count(1)
+        # Guards the two tables. Both locks are re-entrant: a signal handler may call, or raise, in the middle of anything
+        # that its own thread does.
+        self._lock = RLock()
         self._pending = {}
-        self._reading = allocate_lock()
+        self._unsent = deque()
+        self._reading = RLock()
+        self._serving = False
+        self._taken_over = False
+        #: What the serving thread sleeps by while another one reads.
+        self._server = Waiter()
         self._server_waits = False
         #: Frames that were read by who waited for an answer.
-        self.deferred = []
-        #: How a thread waits; the ways of serving put their own here.
+        self.deferred = deque()
+        #: How a thread waits; the ways of serving may put their own here.
         self.wait = self._wait
+        #: The event loop that reads, if one does: its tasks can wait without a thread.
+        self.loop = None
 
     def call(self, operation, target, body=b""):
         """Sends a CALL and waits for its ANSWER: (whether it was done, its body)."""
         waiter = Waiter()
-        call_id = self._send(waiter, operation, target, body)
+        self._send(waiter, operation, target, body)
         try:
             self.wait(waiter)
         finally:
-            self._pending.pop(call_id, None)
+            # An exception of a signal handler ends the waiting early.
+            waiter.abandoned = True
         return waiter.answer[0] == 0, waiter.answer[1:]
 
-    async def call_async(self, loop, operation, target, body=b""):
+    async def call_async(self, operation, target, body=b""):
         """The same for a task of `loop`."""
-        waiter = FutureWaiter(loop)
-        call_id = self._send(waiter, operation, target, body)
+        waiter = FutureWaiter(self.loop)
+        self._send(waiter, operation, target, body)
         try:
             answer = await waiter
         finally:
-            self._pending.pop(call_id, None)
+            waiter.abandoned = True
         return answer[0] == 0, answer[1:]
 
     def _send(self, waiter, operation, target, body):
-        call_id = next(self._ids)
-        self._pending[call_id] = waiter
+        if self._connection.detached:
+            raise RuntimeError("a forked child has no connection to the platform; ask for it in the process that forked")
+        waiter.request_id = current_origin().request_id
         name = target.encode()
         size = CALL_PREFIX.size + len(name) + len(body)
-        prefix = CALL_PREFIX.pack(current.get().request_id, operation, len(name))
-        self._connection.send(HEADER.pack(size, CALL, call_id) + prefix + name + body)
-        return call_id
+        prefix = CALL_PREFIX.pack(waiter.request_id, operation, len(name))
+        call_id = next(self._ids)
+        frame = HEADER.pack(size, CALL, call_id) + prefix + name + body
+        with self._lock:
+            self._unsent.append((call_id, waiter, frame))
+            frames = self._next_frames()
+        if frames:
+            self._connection.send(frames)
+
+    def _next_frames(self):
+        """The frames for which there is a place, to be sent."""
+        frames = []
+        while self._unsent and len(self._pending) < IN_FLIGHT_MAX:
+            call_id, waiter, frame = self._unsent.popleft()
+            if not waiter.abandoned:
+                self._pending[call_id] = waiter
+                frames.append(frame)
+        return b"".join(frames)
 
     def complete(self, call_id, payload):
         """Hands an ANSWER to who waits for it; nobody may any more."""
-        waiter = self._pending.pop(call_id, None)
+        with self._lock:
+            waiter = self._pending.pop(call_id, None)
+            frames = self._next_frames()
         if waiter is not None:
             waiter.complete(payload)
+        if frames:
+            self._connection.send(frames)
+
+    def drop(self, request_id):
+        """Ends the waiting in a request that was answered or cancelled: no ANSWER may come any more."""
+        if not self._pending:
+            return
+        with self._lock:
+            sent = [(call_id, waiter) for call_id, waiter in self._pending.items() if waiter.request_id == request_id]
+            for call_id, _ in sent:
+                del self._pending[call_id]
+            dropped = [waiter for _, waiter in sent]
+            dropped += [waiter for _, waiter, _ in self._unsent if waiter.request_id == request_id]
+            for waiter in dropped:
+                waiter.abandoned = True
+            frames = self._next_frames()
+        for waiter in dropped:
+            waiter.complete(DROPPED)
+        if frames:
+            self._connection.send(frames)
 
     def anybody_waits(self):
         return bool(self._pending)
 
     def receive(self, receive_frames):
-        """The serving thread's next frames: what was kept, or what comes. Answers on the way go to who waits."""
-        self._server_waits = True
-        with self._reading:
-            self._server_waits = False
-            frames, self.deferred = self.deferred, []
-            if not frames:
-                frames = receive_frames()
+        """Returns when there is work for the serving thread in `deferred`. Answers on the way go to who waits."""
+        self._serving = self._server_waits = True
+        while not self.deferred:
+            if self._reading.acquire(False):
+                try:
+                    while not self.deferred:
+                        self._sort(receive_frames())
+                finally:
+                    self._reading.release()
+            else:
+                self._server.sleep()
+        self._server_waits = False
         if self._pending:
-            # The code's own threads wait for answers, and from here on nobody reads for them.
-            self.wake_one()
-        return frames
+            # The code's own threads wait for answers, and from here on nobody may be reading for them.
+            self._wake_one()
 
-    def wake_one(self):
-        """Has one of those who wait read for itself, since nobody else will."""
-        for waiter in list(self._pending.values()):
-            if isinstance(waiter, Waiter):
-                waiter.wake()
-                return
+    def take_over(self, wait):
+        """Called by who serves with a way of its own to read: nobody else reads from here on. Gives what was kept."""
+        self._serving = self._taken_over = True
+        self._reading.acquire()  # for good
+        self.wait = wait
+        return self.deferred
 
     def _wait(self, waiter):
         while waiter.answer is None:
-            if self._is_servers_turn() or not self._reading.acquire(False):
+            if self._taken_over or not self._reading.acquire(False):
                 waiter.sleep()
                 continue
             try:
-                while waiter.answer is None and not self._is_servers_turn():
-                    self._take()
+                while waiter.answer is None and not self._taken_over:
+                    self._read()
             finally:
                 self._reading.release()
-                if not self._is_servers_turn():
-                    self.wake_one()
+                self._wake_one()
 
-    def _is_servers_turn(self):
-        """Whether work was read that the serving thread is free to do."""
-        return self._server_waits and bool(self.deferred)
+    def _read(self):
+        if not self._serving:
+            # Not known yet who reads while serving: this thread may have to stop.
+            readable = poll()
+            readable.register(self._connection.fileno(), POLLIN)
+            if not readable.poll(LOOK_EVERY_MS):
+                return
+        self._sort(self._reader.feed(receive(self._connection, self._reader)))
 
-    def _take(self):
-        for kind, request_id, payload in self._reader.feed(receive_or_report(self._connection, self._reader)):
+    def _sort(self, frames):
+        for kind, request_id, payload in frames:
             if kind == ANSWER:
                 self.complete(request_id, payload)
-            else:
-                self.deferred.append((kind, request_id, payload))
+                continue
+            if kind == CANCEL:
+                self.drop(request_id)
+            self.deferred.append((kind, request_id, payload))
+            if self._server_waits:
+                self._server.wake()
+
+    def _wake_one(self):
+        """Has one of those who wait read, since who did so until now has stopped."""
+        if self._server_waits:
+            self._server.wake()
+            return
+        with self._lock:
+            waiters = [waiter for waiter in self._pending.values() if not waiter.abandoned]
+        if waiters:
+            waiters[0].wake()
 
 
 def refusal(body):

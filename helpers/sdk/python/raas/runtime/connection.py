@@ -91,7 +91,9 @@ class Connection:
             sent = []
             try:
                 sent.extend(map(self._socket_send, (data,)))
-            except OSError:
+            except OSError as error:
+                if error.errno is None:
+                    raise  # by a signal handler, a TimeoutError for one
                 # The platform is gone, and with it the reason to live.
                 os._exit(0)
             finally:

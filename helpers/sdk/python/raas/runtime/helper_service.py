@@ -4,14 +4,15 @@ Owns the event's layout and what makes arguments wrong. The object is called thr
 serving need not know that it is a helper.
 """
 
+import asyncio
 import inspect
 from itertools import islice
 
 from ..errors import WrongArguments
 from ..helper import HOOKS, Helper
 from .handler import enter, import_module
-from .results import encode_result
-from .state import PlatformState, current_writes
+from .results import await_value, encode_result
+from .state import PlatformState, collect_writes, take_writes
 
 
 class UnknownMethod(Exception):
@@ -20,8 +21,12 @@ class UnknownMethod(Exception):
     raas_error_code = "unknown-method"
 
 
+class InvalidCandidate(Exception):
+    """`candidates` yielded what is no call."""
+
+
 class InvalidEntry(Exception):
-    """INIT's entry is not `module:Class` of a class derived from raas.Helper."""
+    """INIT's entry is not `module:Class` of a class derived from raas.Helper, or the class has what cannot be called."""
 
 
 class Method:
@@ -61,110 +66,121 @@ class HelperService:
         facts = settings["helper"]
         enter(settings["code_dir"], settings["env"])
         cls = load_class(settings["handler"], settings["code_dir"])
-        self.state = PlatformState(calls)
-        helper = self.helper = cls.__new__(cls)
+        check_hooks(cls)
+        self._state = PlatformState(calls)
+        helper = self._helper = cls.__new__(cls)
         helper.config = facts["config"]
         helper.dir = facts["dir"]
         helper.data_version = facts["data_version"]
         helper.purpose = facts["purpose"]
-        helper._state = self.state
+        helper._state = self._state
         helper._helpers = helpers
         helper.__init__()
-        self.methods = {
+        self._methods = {
             name: Method(name, getattr(helper, name))
             for name in dir(cls)
             if not name.startswith("_") and getattr(getattr(cls, name, None), "raas_method", False)
         }
-        self.hooks = [name for name in HOOKS if getattr(cls, name) is not getattr(Helper, name)]
-        self.is_async = any(one.is_async for one in self.methods.values())
-        self.committed(helper.start)
+        self._hooks = [name for name in HOOKS if getattr(cls, name) is not getattr(Helper, name)]
+        self.is_async = any(one.is_async for one in self._methods.values())
+        self._run_outside(helper.start)
 
     def description(self):
         """What READY says of it."""
-        parameters = {name: one.order for name, one in sorted(self.methods.items())}
-        return {"methods": list(parameters), "parameters": parameters, "hooks": self.hooks}
+        parameters = {name: one.order for name, one in sorted(self._methods.items())}
+        return {"methods": list(parameters), "parameters": parameters, "hooks": self._hooks}
 
-    def committed(self, function, *arguments):
-        """Calls a hook; what it wrote is committed when it returns."""
-        token = current_writes.set({})
+    def stop(self):
+        self._run_outside(self._helper.stop)
+
+    def _run_outside(self, hook):
+        """Calls a hook outside any invocation; what it wrote is committed when it returns."""
+        collect_writes()
         try:
-            value = function(*arguments)
-            self.state.commit(current_writes.get())
-            return value
+            hook()
         finally:
-            current_writes.reset(token)
+            writes = take_writes()
+        self._state.commit(writes)
 
     def handle(self, event, context):
         """A handler for the ways of serving that run plain functions."""
-        name = event.get("method")
-        if name is None:
-            return self.run_hook(event)
-        method, arguments = self.find(name, event)
-        token = current_writes.set({})
-        try:
-            value = method.call(**arguments)
-            self.finish(value)
-            return value
-        finally:
-            current_writes.reset(token)
+        collect_writes()
+        value = self._value(event)
+        if inspect.isawaitable(value):
+            value = asyncio.run(await_value(value))
+        self._state.commit(writes_with(value))
+        return value
 
     async def handle_async(self, event, context):
         """The same for the event loop."""
-        name = event.get("method")
-        if name is None:
-            return self.run_hook(event)
-        method, arguments = self.find(name, event)
-        current_writes.set({})  # of this task alone
-        value = method.call(**arguments)
-        if method.is_async:
+        collect_writes()
+        value = self._value(event)
+        if inspect.isawaitable(value):
             value = await value
-        self.finish(value)
+        await self._state.commit_async(writes_with(value))
         return value
 
-    def find(self, name, event):
-        method = self.methods.get(name)
-        if method is None:
-            there = ", ".join(sorted(self.methods)) or "none"
-            raise UnknownMethod(f"there is no method {name}; there are: {there}")
+    def _value(self, event):
+        name = event.get("method")
+        if name is None:
+            return self._run_hook(event)
+        method = self._find(name)
         arguments = event.get("args", {})
         method.check(arguments)
-        return method, arguments
+        return method.call(**arguments)
 
-    def finish(self, value):
-        writes = current_writes.get()
-        if writes:
-            # What cannot be answered is not written either.
-            encode_result(value)
-            self.state.commit(writes)
+    def _find(self, name):
+        method = self._methods.get(name)
+        if method is None:
+            there = ", ".join(sorted(self._methods)) or "none"
+            raise UnknownMethod(f"there is no method {name}; there are: {there}")
+        return method
 
-    def run_hook(self, event):
+    def _run_hook(self, event):
         hook = event.get("hook")
-        helper = self.helper
+        helper = self._helper
         if hook == "train":
-            value = self.committed(helper.train)
-            return {"value": value}
+            return {"value": helper.train()}
         if hook == "candidates":
-            return [self.candidate(one) for one in islice(helper.candidates() or (), int(event["limit"]))]
+            return [self._candidate(one) for one in islice(helper.candidates() or (), int(event["limit"]))]
         if hook == "reconfigure":
-            config = event["config"]
-            self.committed(helper.reconfigure, config)
-            helper.config = config
+            helper.reconfigure(event["config"])
+            helper.config = event["config"]
             return None
         if hook == "health":
-            if helper.health() is False:
-                raise RuntimeError("health() returned False")
-            return True
+            return helper.health()
         if hook in ("suspend", "resume"):
-            self.committed(getattr(helper, hook))
+            getattr(helper, hook)()
             return None
         raise UnknownMethod(f"there is no hook {hook}")
 
-    def candidate(self, one):
+    def _candidate(self, one):
+        """What `candidates` yielded, as a call."""
         name, arguments = one
-        name = name if isinstance(name, str) else name.__name__
+        method = self._find(name if isinstance(name, str) else name.__name__)
+        if isinstance(arguments, (tuple, list)):
+            if len(arguments) > len(method.order):
+                raise InvalidCandidate(f"{method.name} takes {len(method.order)} arguments, not {arguments!r}")
+            arguments = dict(zip(method.order, arguments))
         if not isinstance(arguments, dict):
-            arguments = dict(zip(self.methods[name].order, arguments))
-        return {"method": name, "args": arguments}
+            raise InvalidCandidate(f"the arguments for {method.name} are a dict, a tuple or a list, not {arguments!r}")
+        return {"method": method.name, "args": arguments}
+
+
+def writes_with(value):
+    """The writes of the call that gave `value`."""
+    writes = take_writes()
+    if writes:
+        # What cannot be answered is not written either.
+        encode_result(value)
+    return writes
+
+
+def check_hooks(cls):
+    for name in ("start", *HOOKS):
+        hook = getattr(cls, name)
+        if inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook):
+            raise InvalidEntry(f"{name}() is `async def`; methods may be, hooks are plain functions")
 
 
 def load_class(entry, code_dir):

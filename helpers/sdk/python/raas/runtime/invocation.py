@@ -1,7 +1,7 @@
 """One invocation from INVOKE payload to answer frame, shared by the three ways of serving.
 
 Owns the layout of the INVOKE payload, reading the event, and the order of what happens when a handler ends: close its
-log lines, then answer. Knows no sockets and no threads.
+log lines, drop its calls, then answer. Knows no sockets and no threads.
 """
 
 import json
@@ -54,13 +54,14 @@ def read_invocation(payload, unpack=PREFIX.unpack_from, prefix_bytes=PREFIX_BYTE
 class Answerer:
     """Runs a handler and turns whatever comes of it into the frame that ends the request."""
 
-    __slots__ = ("handler", "code_dir", "connection", "logs")
+    __slots__ = ("handler", "code_dir", "connection", "logs", "calls")
 
-    def __init__(self, handler, code_dir, connection, logs):
+    def __init__(self, handler, code_dir, connection, logs, calls):
         self.handler = handler
         self.code_dir = code_dir
         self.connection = connection
         self.logs = logs
+        self.calls = calls
 
     def answer(self, request_id, payload, watch=None):
         """The RESULT or ERROR frame of one call of a plain handler. `watch` is told the context before the call."""
@@ -101,4 +102,5 @@ class Answerer:
         if origin.lines is not None:
             self.logs.finish(origin)
         origin.open = False
+        self.calls.drop(origin.request_id)
         current.set(INSTANCE)

@@ -23,14 +23,16 @@ CUT_MARKER = " … [line cut at 64 KiB]".encode()
 
 
 class Origin:
-    """Who prints: a request, or (id 0) the instance itself. Holds the lines that have no newline yet."""
+    """Who prints and writes: a request, or (id 0) the instance itself. Holds the lines that have no newline yet, and in a
+    helper the writes to its state that are not committed yet."""
 
-    __slots__ = ("request_id", "open", "lines")
+    __slots__ = ("request_id", "open", "lines", "writes")
 
     def __init__(self, request_id):
         self.request_id = request_id
         self.open = True
         self.lines = None
+        self.writes = None
 
     def line(self, stream):
         if self.lines is None:

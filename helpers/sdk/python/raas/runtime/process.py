@@ -62,7 +62,7 @@ def run(connection, logs):
     init_payload, backlog = wait_for_init(connection, reader)
     calls = Calls(connection, reader)
     handler, settings = initialise(connection, logs, init_payload, calls)
-    answerer = Answerer(handler, settings["code_dir"], connection, logs)
+    answerer = Answerer(handler, settings["code_dir"], connection, logs, calls)
     concurrency = settings["concurrency"]
     if is_async(handler):
         serve_tasks.serve(connection, reader, backlog, answerer, calls)
@@ -122,7 +122,7 @@ def initialise(connection, logs, payload, calls):
         else:
             service = HelperService(settings, calls, helpers)
             handler = service.handle_async if service.is_async else service.handle
-            call_at_stop(service.helper.stop)
+            call_at_stop(service.stop)
             facts = json.dumps(service.description())[1:-1].encode()
         settings["concurrency"] = int(settings["concurrency"])
     except BaseException as error:

@@ -60,15 +60,26 @@ async def await_value(value):
     return await value
 
 
-def explain(value, error):
+def encode_arguments(value, parts=encode_parts):
+    """The arguments of a call as UTF-8 JSON text; raises ValueError with the reason why not."""
+    try:
+        body = "".join(parts(value, 0)).encode()
+    except Exception as error:
+        raise ValueError(explain(value, error, "arguments")) from None
+    if len(body) > RESULT_MAX_BYTES:
+        raise ValueError(f"the arguments are {len(body)} bytes of JSON, over the limit of {RESULT_MAX_BYTES}")
+    return body
+
+
+def explain(value, error, name="result"):
     """Says where in the value the trouble is, for the author of the function."""
     try:
-        found = find_culprit(value, "result", ())
+        found = find_culprit(value, name, ())
     except Exception:  # the value's own methods may raise
         found = None
     if found is None and isinstance(error, RecursionError):
-        return "the result is nested too deeply for JSON"
-    return found or f"the result cannot be written as JSON: {error}"
+        return f"{name} is nested too deeply for JSON"
+    return found or f"{name} cannot be written as JSON: {error}"
 
 
 def find_culprit(value, path, above):

@@ -6,7 +6,7 @@ ordinary single-threaded process. While the handler runs no frame is read: PING 
 
 import traceback
 
-from .frames import ANSWER, CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
+from .frames import CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
 from .idle import receive_or_report
 from .process_exit import stop
 
@@ -18,21 +18,22 @@ def serve(connection, reader, backlog, answerer, calls):
     feed = reader.feed
     receive = lambda: feed(receive_or_report(connection, reader))
     # What came while the code was loaded and asked the platform for something.
-    calls.deferred[:0] = backlog
-    frames = ()
+    calls.deferred.extendleft(reversed(backlog))
+    deferred = calls.deferred
     while True:
-        for kind, request_id, payload in frames:
-            if kind == INVOKE:
-                try:
+        try:
+            calls.receive(receive)
+            while deferred:
+                kind, request_id, payload = deferred.popleft()
+                if kind == INVOKE:
                     send(answer(request_id, payload))
-                except BaseException:  # a signal handler of the function raised outside of it; what waits is sent later
-                    traceback.print_exc()
-            elif kind == PING:
-                send(frame(PONG, request_id))
-            elif kind == STOP:
-                stop()
-            elif kind == ANSWER:
-                calls.complete(request_id, payload)
-            elif kind != CANCEL:
-                raise ProtocolError(f"unknown frame kind {kind:#04x}")
-        frames = calls.receive(receive)
+                elif kind == PING:
+                    send(frame(PONG, request_id))
+                elif kind == STOP:
+                    stop()
+                elif kind != CANCEL:
+                    raise ProtocolError(f"unknown frame kind {kind:#04x}")
+        except ProtocolError:
+            raise
+        except BaseException:  # a signal handler of the function raised outside of it; what waits is sent later
+            traceback.print_exc()

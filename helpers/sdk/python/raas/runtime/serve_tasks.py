@@ -1,43 +1,47 @@
 """Serving an `async def` handler: one event loop for the life of the process, one task per request.
 
 Owns the loop, so that clients and pools which a function makes once stay usable from call to call. The socket stays in
-blocking mode and is only read when the loop says that there is something: sending needs no second code path then.
+blocking mode and is read when the loop says that there is something, or by plain code of the loop's thread that waits for an
+answer: sending needs no second code path then.
 """
 
 import asyncio
 import sys
 import threading
 import traceback
+from collections import deque
 
 from .frames import ANSWER, CANCEL, INVOKE, PING, PONG, STOP, ProtocolError, frame
-from .idle import receive_or_report
+from .idle import receive
 from .process_exit import leave, stop
+
+# How often a thread that waits looks whether the loop still reads.
+LOOK_EVERY_S = 0.01
 
 
 class TaskServer:
     """The frames of one connection as tasks on the running loop."""
 
-    def __init__(self, connection, reader, answerer, calls, loop):
+    def __init__(self, connection, reader, backlog, answerer, calls, loop):
         self._calls = calls
         self._thread = threading.get_ident()
         self._connection = connection
         self._reader = reader
         self._answerer = answerer
         self._loop = loop
+        # Read but not taken; whoever reads holds the lock, so that they keep their order.
+        self._frames = deque(backlog)
+        self._reading = threading.Lock()
         self._running = {}
         self._contexts = {}
         self._stopping = False
+        # Last, since threads of the code may wait in this way at once.
+        self._frames.extend(calls.take_over(self.wait))
 
     def on_readable(self):
-        try:
-            data = self._connection.receive_ready(self._reader.receive_bytes())
-        except BlockingIOError:
-            return
-        except OSError:
-            leave(0)
-        if not data:
-            leave(0)
-        self.guarded(lambda: self.take(self._reader.feed(data)))
+        with self._reading:
+            self._read_ready()
+        self._take()
 
     @staticmethod
     def guarded(step):
@@ -48,8 +52,37 @@ class TaskServer:
             print(f"the connection to the platform is broken: {error}", file=sys.stderr)
             leave(1)
 
-    def take(self, frames):
-        for kind, request_id, payload in frames:
+    def start(self):
+        self._loop.add_reader(self._connection.fileno(), self.guarded, self.on_readable)
+        self._take_soon()
+
+    def _read_ready(self):
+        try:
+            data = self._connection.receive_ready(self._reader.receive_bytes())
+        except BlockingIOError:
+            return
+        except OSError:
+            leave(0)
+        if not data:
+            leave(0)
+        self._sort(data)
+
+    def _sort(self, data):
+        """Answers go to who waits at once, all else waits for the loop."""
+        for one in self._reader.feed(data):
+            if one[0] == ANSWER:
+                self._calls.complete(one[1], one[2])
+                continue
+            if one[0] == CANCEL:
+                self._calls.drop(one[1])
+            self._frames.append(one)
+
+    def _take_soon(self):
+        self._loop.call_soon_threadsafe(self.guarded, self._take)
+
+    def _take(self):
+        while self._frames:
+            kind, request_id, payload = self._frames.popleft()
             if kind == INVOKE:
                 task = self._loop.create_task(self._run(request_id, payload))
                 self._running[request_id] = task
@@ -57,8 +90,6 @@ class TaskServer:
                 self._connection.send(frame(PONG, request_id))
             elif kind == CANCEL:
                 self._cancel(request_id)
-            elif kind == ANSWER:
-                self._calls.complete(request_id, payload)
             elif kind == STOP:
                 self._stopping = True
             else:
@@ -67,21 +98,25 @@ class TaskServer:
             stop()
 
     def wait(self, waiter):
-        """How a thread waits for the answer of a call: any other lets the loop read, the loop's own reads itself."""
-        if threading.get_ident() != self._thread:
+        """How a thread waits for the answer of a call: the loop's own reads itself, any other leaves that to the loop."""
+        if threading.get_ident() == self._thread:
             while waiter.answer is None:
-                waiter.sleep()
+                with self._reading:
+                    if waiter.answer is None:
+                        self._sort(receive(self._connection, self._reader))
+            if self._frames:
+                self._take_soon()
             return
         while waiter.answer is None:
-            frames = self._reader.feed(receive_or_report(self._connection, self._reader))
-            later = []
-            for one in frames:
-                if one[0] == ANSWER:
-                    self._calls.complete(one[1], one[2])
-                else:
-                    later.append(one)
-            if later:
-                self._loop.call_soon(self.guarded, lambda later=later: self.take(later))
+            waiter.sleep(LOOK_EVERY_S)
+            # The loop may be kept by code that waits for this very thread.
+            if waiter.answer is None and self._reading.acquire(False):
+                try:
+                    self._read_ready()
+                finally:
+                    self._reading.release()
+                if self._frames:
+                    self._take_soon()
 
     async def _run(self, request_id, payload):
         try:
@@ -112,12 +147,8 @@ def serve(connection, reader, backlog, answerer, calls):
     """Runs until STOP or the end of the connection; does not return."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    server = TaskServer(connection, reader, answerer, calls, loop)
-    calls.wait = server.wait
     calls.loop = loop
-    backlog += calls.deferred
-    loop.add_reader(connection.fileno(), server.on_readable)
-    loop.call_soon(server.guarded, lambda: server.take(backlog))
+    TaskServer(connection, reader, backlog, answerer, calls, loop).start()
     while True:
         try:
             loop.run_forever()

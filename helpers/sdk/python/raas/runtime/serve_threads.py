@@ -37,11 +37,10 @@ class Server:
     def __init__(self, connection, reader, backlog, answerer, calls, concurrency):
         self._connection = connection
         self._calls = calls
-        calls.wait = self.wait
         # Whether the thread runs a call that it has read itself, with the right to read on the table meanwhile.
         self._own = threading.local()
         self._receive_frames = lambda: reader.feed(receive_or_report(connection, reader))
-        self._frames = deque((*backlog, *calls.deferred))
+        self._frames = deque(backlog)
         self._answer = answerer.answer
         self._end = SimpleQueue()
         # The threads that have nothing to do, less the work that waits for one.
@@ -59,6 +58,8 @@ class Server:
         self._begun = 0
         self._watch_sleeps = False
         self._wake = SimpleQueue()
+        # Last, since threads of the code may wait in this way at once.
+        self._frames.extend(calls.take_over(self.wait))
 
     def run(self):
         """Runs until STOP or a broken connection; does not return."""
@@ -126,6 +127,7 @@ class Server:
             self._connection.send(frame(PONG, request_id))
         elif kind == CANCEL:
             self._cancel(request_id)
+            self._calls.drop(request_id)
         else:
             raise ProtocolError(f"unknown frame kind {kind:#04x}")
 
@@ -142,25 +144,34 @@ class Server:
             if not self._take_right():
                 waiter.sleep()
                 continue
-            while waiter.answer is None:
-                frames = self._frames
-                if not frames:
-                    frames.extend(self._receive_frames())
-                while frames:
-                    kind, request_id, payload = frames.popleft()
-                    if kind == INVOKE:
-                        with self._lock:
-                            self._running[request_id] = None
-                        self._give(self._run_apart, (request_id, payload))
-                    elif kind == STOP:
-                        self._give(self._stop_when_quiet, ())
-                    else:
-                        self._take(kind, request_id, payload)
+            try:
+                while waiter.answer is None:
+                    self._read_once()
+            except BaseException as error:
+                # Not the code's fault, and nobody reads any more.
+                self._end.put(error)
+                raise
             if getattr(self._own, "reads", False) and not self._calls.anybody_waits():
                 self._lay_down()
             else:
                 # Somebody has to read at once, and this thread has its call to go on with.
                 self._give(self._read, ())
+
+    def _read_once(self):
+        """What a thread does that reads while its call waits: work is for other threads."""
+        frames = self._frames
+        if not frames:
+            frames.extend(self._receive_frames())
+        while frames:
+            kind, request_id, payload = frames.popleft()
+            if kind == INVOKE:
+                with self._lock:
+                    self._running[request_id] = None
+                self._give(self._run_apart, (request_id, payload))
+            elif kind == STOP:
+                self._give(self._stop_when_quiet, ())
+            else:
+                self._take(kind, request_id, payload)
 
     def _lay_down(self):
         """Puts the right to read on the table while this thread runs a call."""

@@ -5,19 +5,29 @@ Owns the buffer of a call's writes and the layout of a commit. A write outside o
 
 import json
 import struct
-from contextvars import ContextVar
 
 from ..errors import StateError
-from ..memory_state import checked_key, checked_ttl_ms, decoded_value, encoded_value
+from ..memory_state import LIST_MAX_KEYS, checked_key, checked_limit, checked_ttl_ms, decoded_value, encoded_value
 from .calls import STATE_COMMIT, STATE_GET, STATE_LIST, refusal
+from .logs import current_origin
 
-LIST_MAX_KEYS = 1000
+COMMIT_MAX_BYTES = 4 << 20
+COMMIT_MAX_WRITES = 1000
 KEY_PREFIX = struct.Struct("<BH")
 PUT_PREFIX = struct.Struct("<QcI")
 PUT, DELETE = 1, 2
 
-# The writes of the call that runs here: key to (form, value, time to live), or None for a deleted one.
-current_writes = ContextVar("raas_state_writes", default=None)
+
+def collect_writes():
+    """From here on the writes of what runs here wait to be taken: key to (form, value, time to live), or None to delete."""
+    current_origin().writes = {}
+
+
+def take_writes():
+    """The writes that wait. What is left running and writes later commits by itself."""
+    origin = current_origin()
+    writes, origin.writes = origin.writes, None
+    return writes or {}
 
 
 class PlatformState:
@@ -28,11 +38,11 @@ class PlatformState:
 
     def get(self, key, default=None):
         checked_key(key)
-        writes = current_writes.get()
+        writes = current_origin().writes
         if writes and key in writes:
             written = writes[key]
             return default if written is None else decoded_value(written[0], written[1])
-        body = self._ask(STATE_GET, key)
+        body = answered(self._calls.call(STATE_GET, key))
         return decoded_value(body[:1], body[1:]) if body else default
 
     def put(self, key, value, ttl_s=None):
@@ -46,12 +56,12 @@ class PlatformState:
 
     def list(self, prefix="", limit=100):
         """Keys in the order of their bytes."""
-        if not 0 < limit <= LIST_MAX_KEYS:
-            raise ValueError(f"limit is from 1 to {LIST_MAX_KEYS}, not {limit}")
-        own = {key: write for key, write in (current_writes.get() or {}).items() if key.startswith(prefix)}
+        checked_limit(limit)
+        writes = list((current_origin().writes or {}).items())
+        own = {key: write for key, write in writes if key.startswith(prefix)}
         # As many more as this call may have deleted of them.
         wanted = min(LIST_MAX_KEYS, limit + sum(write is None for write in own.values()))
-        keys = set(json.loads(self._ask(STATE_LIST, prefix, struct.pack("<I", wanted))))
+        keys = set(json.loads(answered(self._calls.call(STATE_LIST, prefix, struct.pack("<I", wanted)))))
         for key, write in own.items():
             keys.discard(key) if write is None else keys.add(key)
         return sorted(keys, key=str.encode)[:limit]
@@ -59,20 +69,36 @@ class PlatformState:
     def commit(self, writes):
         """Makes the writes durable, all or none; returns when they are."""
         if writes:
-            self._ask(STATE_COMMIT, "", b"".join(encoded_write(key, write) for key, write in writes.items()))
+            answered(self._calls.call(STATE_COMMIT, "", encoded_commit(writes)))
+
+    async def commit_async(self, writes):
+        """The same for a task of the event loop that serves."""
+        if writes:
+            answered(await self._calls.call_async(STATE_COMMIT, "", encoded_commit(writes)))
 
     def _write(self, key, write):
-        writes = current_writes.get()
+        writes = current_origin().writes
         if writes is None:
             self.commit({key: write})
         else:
             writes[key] = write
 
-    def _ask(self, operation, target, body=b""):
-        done, answer = self._calls.call(operation, target, body)
-        if not done:
-            raise StateError(**refusal(answer))
-        return answer
+
+def answered(answer):
+    """The body of an answer; raises the refusal that it may be instead."""
+    done, body = answer
+    if not done:
+        raise StateError(**refusal(body))
+    return body
+
+
+def encoded_commit(writes):
+    body = b"".join([encoded_write(key, write) for key, write in list(writes.items())])
+    # Checked here, since what does not fit into a frame would end the instance.
+    if len(writes) > COMMIT_MAX_WRITES or len(body) > COMMIT_MAX_BYTES:
+        limits = f"one commit has at most {COMMIT_MAX_WRITES} writes and {COMMIT_MAX_BYTES} bytes"
+        raise StateError(f"{limits}, not {len(writes)} and {len(body)}", code="invalid-state", origin="helper")
+    return body
 
 
 def encoded_write(key, write):
