@@ -160,7 +160,7 @@ fn an_instance_is_drained_stopped_at_once_and_started_again() {
         assert_eq!(running.join().unwrap().expect(200).json(), "finished", "a drain lets calls end");
         view
     });
-    assert!(["draining", "stopped"].contains(&stopped["state"].as_str().unwrap()), "{stopped}");
+    assert_eq!(stopped["state"], "draining", "{stopped}");
     wait_for("the end of its replicas", SOON, || (state_of(&client) == "stopped").then_some(()));
     let refused = client.method("mine", "greet", &json!({})).problem(409, "stopped", "caller");
     assert!(refused["title"].as_str().unwrap().contains("raas helper start"), "{refused}");
@@ -201,6 +201,58 @@ fn a_helper_that_crashes_again_and_again_is_failed_and_recovers() {
     client.delete("/v1/helper-instances/mine/state/broken").expect(204);
     wait_for("recovery", SOON, || (client.method("mine", "live", &json!({})).status == 200).then_some(()));
     wait_for("readiness", SOON, || (state_of(&client) == "ready").then_some(()));
+}
+
+#[test]
+fn an_upgrade_that_is_repeated_keeps_the_way_back_and_a_stopped_instance_is_changed_with_proof() {
+    let client = with_counter("retried");
+    client.publish(&Function::helper_version("counter", "1.1.0", MANIFEST, COUNTER));
+    let broken = COUNTER.replace("def start(self):", "def start(self):\n        raise RuntimeError('broken')");
+    client.publish(&Function::helper_version("counter", "1.2.0", MANIFEST, &broken));
+    for _ in 0..2 {
+        client.change_helper("mine", &json!({"version": "1.1.0"})).expect(200);
+    }
+    assert_eq!(client.change_helper("mine", &json!({"rollback": true})).expect(200).json()["version"], "1.0.0");
+    client.change_helper("mine", &json!({"state": "stopped"})).expect(200);
+    client.change_helper("mine", &json!({"version": "1.2.0"})).expect(502);
+    client.change_helper("mine", &json!({"config": {"breaks": "reconfigure"}})).expect(502);
+    client.change_helper("mine", &json!({"version": "1.1.0"})).expect(200);
+    assert_eq!(state_of(&client), "stopped");
+    client.change_helper("mine", &json!({"state": "serving"})).expect(200);
+    assert_eq!(client.show_helper("mine")["version"], "1.1.0");
+}
+
+/// What one version computes is never another's kept result, also where a call began before the change and ended after it.
+#[test]
+fn a_result_that_a_newer_version_computed_is_not_kept_as_the_older_ones() {
+    let client = tenant("kept-over-change");
+    let source = |name: &str| {
+        format!(
+            "import time\nfrom raas import Helper, method\n\nclass Slow(Helper):\n    @method\n    def name(self, n):\n        time.sleep(0.5)\n        return '{name}'\n"
+        )
+    };
+    let manifest = "[methods.name]\ncache_ttl_s = 600\n";
+    client.publish(&Function::helper_version("slow", "1.0.0", manifest, &source("one")));
+    client.publish(&Function::helper_version("slow", "2.0.0", manifest, &source("two")));
+    let body = json!({"helper": format!("{}/slow@1.0.0", client.tenant), "name": "mine"});
+    client.post("/v1/helper-instances", &body).expect(201);
+    // One runs and the others wait behind it, while the version changes.
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..4)
+            .map(|n| {
+                let client = &client;
+                scope.spawn(move || client.method("mine", "name", &json!({"n": n})).expect(200).json())
+            })
+            .collect();
+        let busy = || client.show_helper("mine")["replicas"][0]["in_flight"] == 1;
+        wait_for("the first call", SOON, || busy().then_some(()));
+        client.change_helper("mine", &json!({"version": "2.0.0"})).expect(200);
+        calls.into_iter().for_each(|call| drop(call.join().unwrap()));
+    });
+    client.change_helper("mine", &json!({"rollback": true})).expect(200);
+    for n in 0..4 {
+        assert_eq!(client.method("mine", "name", &json!({"n": n})).expect(200).json(), "one", "call {n}");
+    }
 }
 
 #[test]

@@ -165,3 +165,19 @@ fn a_functions_kept_result_is_as_new_as_the_helper_it_asked() {
     let reply = client.invoke("f", &json!({})).expect(200);
     assert_eq!((reply.served_by(), reply.json()), ("computed", json!(1)));
 }
+
+#[test]
+fn a_kept_result_is_as_new_as_what_the_helper_itself_asked() {
+    let client = with_counter("fresh-through");
+    let source = "from raas import Helper, method\n\nclass Through(Helper):\n    @method\n    def model(self):\n        return self.helper('next').square(n=2)['model']\n";
+    client.publish(&Function::helper("through", "helpers = [\"next\"]\n[methods.model]\ncache_ttl_s = 600\n", source));
+    let body = json!({"helper": format!("{}/through", client.tenant), "name": "t", "bindings": {"next": "mine"}});
+    client.post("/v1/helper-instances", &body).expect(201);
+    let source = "def handler(e, c):\n    return c.helper('t').model()\n";
+    client.deploy(&Function::python("f", "[cache]\nmode = \"declared\"\n[helpers]\nt = \"t\"\n", source));
+    assert_eq!(client.value("f", &json!({})), 0);
+    assert_eq!(client.invoke("f", &json!({})).expect(200).served_by(), "hit");
+    client.post("/v1/helper-instances/mine/training", &json!({})).expect(200);
+    let reply = client.invoke("f", &json!({})).expect(200);
+    assert_eq!((reply.served_by(), reply.json()), ("computed", json!(1)));
+}

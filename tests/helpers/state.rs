@@ -69,6 +69,64 @@ fn a_full_quota_refuses_the_call_that_would_pass_it_and_keeps_the_rest() {
 }
 
 #[test]
+fn a_call_that_was_given_up_writes_nothing_later() {
+    let client = tenant("given-up");
+    let source = "import time\nfrom raas import Helper, method\n\nclass Late(Helper):\n    @method\n    def write(self, s):\n        time.sleep(s)\n        self.state.put('late', True)\n\n    @method\n    def ping(self):\n        return 'pong'\n";
+    client.publish(&Function::helper("late", "timeout_s = 1\n[scaling]\nconcurrency = 2\n", source));
+    client.create_helper("late", "mine", &json!({}));
+    client.method("mine", "write", &json!({"s": 2})).expect(504);
+    // The same replica goes on, and so does the code of the call that was given up.
+    let begun = std::time::Instant::now();
+    wait_for("the end of the call that was given up", SOON, || {
+        client.method("mine", "ping", &json!({})).expect(200);
+        (begun.elapsed() > Duration::from_secs(2)).then_some(())
+    });
+    at(&client, "late").expect(404);
+    client.method("mine", "write", &json!({"s": 0})).expect(200);
+    at(&client, "late").expect(200);
+}
+
+#[test]
+fn state_moves_by_export_and_import() {
+    let client = with_counter("moves");
+    client.create_helper("counter", "other", &json!({}));
+    client.put("/v1/helper-instances/mine/state/a/b", &json!({"x": null})).expect(204);
+    client.put("/v1/helper-instances/mine/state/none", &Value::Null).expect(204);
+    client.put("/v1/helper-instances/mine/state/brief?ttl_s=1", &json!(1)).expect(204);
+    client.put("/v1/helper-instances/mine/state/long?ttl_s=1000", &json!(2)).expect(204);
+    for wrong in ["0", "99999999999999"] {
+        client.put(&format!("/v1/helper-instances/mine/state/k?ttl_s={wrong}"), &json!(1)).expect(400);
+    }
+    let raas = |arguments: &[&str], input: &[u8]| {
+        use std::io::Write;
+        let mut child = std::process::Command::new(crate::harness::binary())
+            .args(arguments)
+            .env("RAAS_URL", &client.url)
+            .env("RAAS_API_KEY", &client.key)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.success(), output.stdout)
+    };
+    let (_, exported) = raas(&["helper", "state", "export", "mine"], b"");
+    wait_for("the end of its time", SOON, || (at(&client, "brief").status == 404).then_some(()));
+    assert!(raas(&["helper", "state", "import", "other"], &exported).0);
+    let there = client.list("/v1/helper-instances/other/state?values=true");
+    let there: Vec<_> = there
+        .iter()
+        .map(|entry| (entry["key"].as_str().unwrap(), entry["value"].to_string(), entry["expires_at"].is_string()))
+        .collect();
+    assert_eq!(
+        there,
+        [("a/b", "{\"x\":null}".into(), false), ("long", "2".into(), true), ("none", "null".into(), false)]
+    );
+    assert!(!raas(&["helper", "state", "import", "other"], b"{\"key\": \"a\"}\n").0, "what is no export is refused");
+}
+
+#[test]
 fn writes_of_calls_at_once_are_all_there() {
     let client = with_counter("state-parallel");
     in_parallel(8, |thread| {
@@ -99,6 +157,31 @@ fn state_and_instances_are_there_after_a_restart() {
     assert_eq!(client.method("mine", "add", &json!({"key": "k"})).expect(200).json(), 6);
     assert_eq!(client.method("mine", "greet", &json!({})).expect(200).json(), "ahoy, you");
     assert_eq!(client.method("mine", "square", &json!({"n": 1})).expect(200).json()["model"], 1);
+    platform.finish();
+}
+
+/// A creation that a kill cuts off has made nothing.
+#[test]
+fn a_creation_that_is_cut_off_is_none() {
+    let data = crate::harness::DataFolder::new();
+    let platform = Options::new().data(&data).start();
+    let client = platform.tenant("cut-off");
+    let slow = "import time\nfrom raas import Helper\n\nclass Slow(Helper):\n    def start(self):\n        open('/tmp/starts', 'w').close()\n        time.sleep(30)\n";
+    client.publish(&Function::helper("slow", "state = \"disk\"\n", slow));
+    let body = json!({"helper": format!("{}/slow", client.tenant), "name": "mine"}).to_string();
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.try_request("POST", "/v1/helper-instances", &[], body.as_bytes()));
+        wait_for("its start", SOON, || crate::harness::marked(&platform.path(), "starts"));
+        platform.kill();
+    });
+    platform.processes_are_gone();
+    let platform = Options::new().data(&data).start();
+    let client = Client::new(&platform.admin.url, &client.key, &client.tenant);
+    assert!(client.list("/v1/helper-instances").is_empty());
+    let left: Vec<_> = std::fs::read_dir(data.path().join("helpers")).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    client.publish(&counter());
+    client.create_helper("counter", "mine", &json!({}));
     platform.finish();
 }
 

@@ -115,7 +115,8 @@ pub fn find_devices(folders: &[PathBuf], names: &[String]) -> Result<DeviceEdits
     }
     let files: Vec<(PathBuf, File)> = folders.iter().rev().flat_map(|folder| read_folder(folder)).collect();
     let mut common_taken: Vec<&Path> = Vec::new();
-    for name in names {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names.iter().filter(|name| seen.insert(*name)) {
         let (kind, device_name) = name.split_once('=').unwrap_or((name, ""));
         let described = files.iter().filter(|(_, file)| file.kind == kind).find_map(|(path, file)| {
             Some((path, file, file.devices.iter().find(|device| device.name == device_name)?))

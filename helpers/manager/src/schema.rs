@@ -5,9 +5,13 @@ use serde_json::Value;
 /// Problems that are told of one value at most.
 const PROBLEMS_MAX: usize = 5;
 
+/// Characters of one of them.
+const PROBLEM_MAX_CHARS: usize = 300;
+
 /// A schema that was found usable.
 pub struct Schema {
     validator: jsonschema::Validator,
+    bytes: usize,
 }
 
 /// Why a schema cannot be used.
@@ -47,7 +51,12 @@ impl Schema {
             .map_err(|error| SchemaError::NotJson { file: file.into(), problem: error.to_string() })?;
         let validator = jsonschema::validator_for(&value)
             .map_err(|error| SchemaError::NotSchema { file: file.into(), problem: error.to_string() })?;
-        Ok(Self { validator })
+        Ok(Self { validator, bytes: text.len() })
+    }
+
+    /// How much work the check of a value of so many bytes may be: the two sizes multiplied.
+    pub fn work(&self, value_bytes: usize) -> usize {
+        self.bytes.saturating_mul(value_bytes)
     }
 
     /// What is wrong with a value, one sentence each; empty when nothing is.
@@ -57,7 +66,12 @@ impl Schema {
         }
         let problem = |error: jsonschema::ValidationError<'_>| {
             let at = error.instance_path().to_string();
-            if at.is_empty() { error.to_string() } else { format!("{at}: {error}") }
+            let text = if at.is_empty() { error.to_string() } else { format!("{at}: {error}") };
+            // The value itself is part of it, however long.
+            match text.char_indices().nth(PROBLEM_MAX_CHARS) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text,
+            }
         };
         self.validator.iter_errors(value).take(PROBLEMS_MAX).map(problem).collect()
     }
@@ -68,6 +82,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_long_value_is_not_repeated() {
+        let schema = Schema::parse("s", r#"{"maxLength": 2}"#).unwrap();
+        let problems = schema.problems(&json!("x".repeat(10_000)));
+        assert!(problems[0].chars().count() <= PROBLEM_MAX_CHARS + 1, "{}", problems[0].len());
+    }
 
     #[test]
     fn tells_where_and_what() {

@@ -16,6 +16,9 @@ const QUEUE_COMMITS: usize = 4096;
 /// Commits in one transaction.
 const BATCH_COMMITS: usize = 256;
 
+/// Bytes in one transaction, beside the last commit's.
+const BATCH_BYTES: usize = 8 << 20;
+
 /// Why state was not read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -34,6 +37,9 @@ pub enum StateError {
     /// The instance was deleted.
     #[error("the helper instance is deleted")]
     Gone,
+    /// The call that writes has been answered, or given up, meanwhile.
+    #[error("the call that this belongs to is over, so what it wrote was not kept")]
+    CallOver,
     /// Another replica has become the writer of the key meanwhile.
     #[error("another replica has taken over the key that this call was made under, so what it wrote was not kept")]
     LeaseLost,
@@ -50,6 +56,7 @@ impl StateError {
             Self::Quota { .. } => "state-quota",
             Self::Gone => "not-found",
             Self::LeaseLost => "lease-lost",
+            Self::CallOver => "cancelled",
             Self::Unavailable => "state-unavailable",
         }
     }
@@ -188,16 +195,23 @@ impl StateWriterService {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH_COMMITS);
         loop {
-            let received = tokio::select! {
-                received = self.queue.recv_many(&mut batch, BATCH_COMMITS) => received,
+            let first = tokio::select! {
+                first = self.queue.recv() => first,
                 () = stop.cancelled() => {
                     self.queue.close();
-                    self.queue.recv_many(&mut batch, BATCH_COMMITS).await
+                    self.queue.recv().await
                 }
             };
-            if received == 0 {
-                return;
+            let Some(first) = first else { return };
+            let mut bytes = first.commit.bytes();
+            batch.push(first);
+            while batch.len() < BATCH_COMMITS && bytes < BATCH_BYTES {
+                let Ok(next) = self.queue.try_recv() else { break };
+                bytes += next.commit.bytes();
+                batch.push(next);
             }
+            // Two gateways lock instances in the same order; one instance's commits stay in theirs.
+            batch.sort_by_key(|queued: &Queued| queued.commit.instance);
             self.write(&mut batch).await;
         }
     }

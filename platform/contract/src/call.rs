@@ -10,6 +10,9 @@ use crate::connection::{ConnectionEnd, PendingAnswer};
 /// CALLs of one runtime that may wait for their ANSWER; more end the connection.
 pub const CALLS_IN_FLIGHT_MAX: usize = 1000;
 
+/// Bytes of CALLs of one runtime that may wait for their ANSWER; above it nothing more is read from the runtime.
+pub const CALL_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// What makes an INIT one of a helper.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HelperInit {
@@ -60,14 +63,35 @@ pub enum Operation {
 /// One request of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeCall {
-    /// The invocation in which it is made, where it still runs.
-    pub parent: Option<ParentCall>,
+    /// The invocation in which it is made.
+    pub parent: Parent,
     /// What is asked for.
     pub operation: Operation,
     /// Of what.
     pub target: String,
     /// The operation's own bytes.
     pub body: Bytes,
+}
+
+/// What a call says of the invocation in which it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parent {
+    /// It is made in none.
+    None,
+    /// That has been answered, or given up: nothing of it may have an effect any more.
+    Over,
+    /// That runs.
+    Running(ParentCall),
+}
+
+impl Parent {
+    /// The invocation, while it runs.
+    pub fn running(&self) -> Option<&ParentCall> {
+        match self {
+            Self::Running(call) => Some(call),
+            Self::None | Self::Over => None,
+        }
+    }
 }
 
 /// The invocation in which a call is made.
@@ -114,7 +138,7 @@ impl RuntimeCall {
         }
         let target = payload.split_to(length);
         let target = std::str::from_utf8(&target).map_err(|_| broken("whose target is not UTF-8"))?.to_owned();
-        Ok((parent, Self { parent: None, operation, target, body: payload }))
+        Ok((parent, Self { parent: Parent::None, operation, target, body: payload }))
     }
 }
 

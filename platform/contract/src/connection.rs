@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::call::{Answer, CALLS_IN_FLIGHT_MAX, CallSink, HelperInit, ParentCall, RuntimeCall};
+use crate::call::{Answer, CALL_BYTES_MAX, CALLS_IN_FLIGHT_MAX, CallSink, HelperInit, Parent, ParentCall, RuntimeCall};
 use crate::frame::{Frame, FrameError, Kind, encode};
 
 /// How much the driver reads at once, in bytes.
@@ -31,6 +31,10 @@ const READ_LEAST_BYTES: usize = 4 * 1024;
 const ERROR_FIELD_MAX_BYTES: usize = 64 * 1024;
 
 /// The longest log line, in bytes; what is beyond is cut.
+/// Answers that a runtime may leave unread before nothing more is read from it.
+const UNREAD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Methods that a class may tell of.
+const METHODS_MAX: usize = 10_000;
 const LOG_TEXT_MAX_BYTES: usize = 64 * 1024;
 
 /// What a runtime is told once, before its first request.
@@ -193,8 +197,9 @@ struct State {
     /// Kept apart from the stage, which the connection's end overwrites before anybody may have looked.
     init_failure: Option<FunctionError>,
     last_invocation: Option<[u8; 16]>,
-    /// CALLs of the runtime that have had no ANSWER.
+    /// CALLs of the runtime that have had no ANSWER, and what they hold.
     calls: usize,
+    call_bytes: usize,
 }
 
 /// Where the runtime's start-up has come to.
@@ -232,7 +237,7 @@ struct Shared {
     logs: Arc<dyn LogSink>,
     /// Who answers the runtime's own calls, once its code belongs to somebody.
     calls: OnceLock<Arc<dyn CallSink>>,
-    loaded: OnceLock<Loaded>,
+    loaded: OnceLock<Arc<Loaded>>,
 }
 
 /// A look at a connection that does not keep it open.
@@ -293,7 +298,7 @@ impl Connection {
     }
 
     /// What the runtime said of the loaded code; nothing before it is.
-    pub fn loaded(&self) -> Loaded {
+    pub fn loaded(&self) -> Arc<Loaded> {
         self.shared.loaded.get().cloned().unwrap_or_default()
     }
 
@@ -514,9 +519,12 @@ impl Shared {
         match frame.kind {
             Kind::Booted => self.advance(Stage::Booted, |stage| *stage == Stage::Starting),
             Kind::Ready => {
-                let loaded = serde_json::from_slice(&frame.payload)
+                let loaded: Loaded = serde_json::from_slice(&frame.payload)
                     .map_err(|_| ConnectionEnd::Broken("a ready frame that is not the contract's JSON".into()))?;
-                let _ = self.loaded.set(loaded);
+                if loaded.methods.len() > METHODS_MAX || loaded.hooks.len() > METHODS_MAX {
+                    return Err(ConnectionEnd::Broken(format!("a class of more than {METHODS_MAX} methods")));
+                }
+                let _ = self.loaded.set(Arc::new(loaded));
                 self.advance(Stage::Ready, |stage| *stage == Stage::Booted)
             }
             Kind::InitFailed => {
@@ -570,6 +578,7 @@ impl Shared {
         let Some(sink) = self.calls.get() else {
             return Err(ConnectionEnd::Broken("a call before there is anybody to answer it".into()));
         };
+        let bytes = frame.payload.len();
         let (parent_request, mut call) = RuntimeCall::parse(frame.payload)?;
         {
             let mut state = self.state.lock();
@@ -577,19 +586,33 @@ impl Shared {
                 return Err(ConnectionEnd::Broken(format!("more than {CALLS_IN_FLIGHT_MAX} calls at once")));
             }
             state.calls += 1;
-            call.parent = state.pending.get(&parent_request).map(|pending| ParentCall {
-                invocation_id: pending.invocation_id,
-                deadline_unix_ms: pending.deadline_unix_ms,
-                depth: pending.depth,
-                trace_context: pending.trace_context.clone(),
-            });
+            state.call_bytes += bytes;
+            call.parent = match (parent_request, state.pending.get(&parent_request)) {
+                (0, _) => Parent::None,
+                (_, None) => Parent::Over,
+                (_, Some(pending)) => Parent::Running(ParentCall {
+                    invocation_id: pending.invocation_id,
+                    deadline_unix_ms: pending.deadline_unix_ms,
+                    depth: pending.depth,
+                    trace_context: pending.trace_context.clone(),
+                }),
+            };
         }
-        sink.call(call, PendingAnswer { shared: Arc::downgrade(self), call_id: frame.request_id, answered: false });
+        let shared = Arc::downgrade(self);
+        sink.call(call, PendingAnswer { shared, call_id: frame.request_id, bytes, answered: false });
         Ok(())
     }
 
-    fn answer(&self, call_id: u64, answer: &Answer) {
-        self.state.lock().calls -= 1;
+    fn answer(&self, call_id: u64, bytes: usize, answer: &Answer) {
+        {
+            let mut state = self.state.lock();
+            state.calls -= 1;
+            let was_deaf = state.call_bytes > CALL_BYTES_MAX;
+            state.call_bytes -= bytes;
+            if was_deaf {
+                self.wake.notify_one();
+            }
+        }
         let (status, body): (u8, &[u8]) = match answer {
             Ok(body) => (0, body),
             Err(refusal) => (1, refusal),
@@ -630,6 +653,8 @@ impl Shared {
 pub struct PendingAnswer {
     shared: Weak<Shared>,
     call_id: u64,
+    /// What the call holds until it is answered.
+    bytes: usize,
     answered: bool,
 }
 
@@ -638,7 +663,7 @@ impl PendingAnswer {
     pub fn send(mut self, answer: &Answer) {
         self.answered = true;
         if let Some(shared) = self.shared.upgrade() {
-            shared.answer(self.call_id, answer);
+            shared.answer(self.call_id, self.bytes, answer);
         }
     }
 }
@@ -651,7 +676,7 @@ impl Drop for PendingAnswer {
             let refusal = Bytes::from_static(
                 br#"{"type":"Abandoned","message":"the platform gave the call up","code":"abandoned","origin":"platform","retryable":false}"#,
             );
-            shared.answer(self.call_id, &Err(refusal));
+            shared.answer(self.call_id, self.bytes, &Err(refusal));
         }
     }
 }
@@ -663,13 +688,18 @@ async fn drive(shared: Arc<Shared>, mut reader: OwnedReadHalf) {
         if shared.state.lock().end.is_some() {
             return;
         }
-        let blocked = shared.outbox.lock().is_blocked();
+        let (blocked, unread) = {
+            let outbox = shared.outbox.lock();
+            (outbox.is_blocked(), outbox.queued.len())
+        };
+        // Who does not read its answers asks no more questions: nothing else bounds what is kept for it.
+        let hears = unread <= UNREAD_BYTES_MAX && shared.state.lock().call_bytes <= CALL_BYTES_MAX;
         // Not at every read: where a frame still holds the buffer's memory, this is a new allocation.
         if buffer.capacity() - buffer.len() < READ_LEAST_BYTES {
             buffer.reserve(READ_CHUNK_BYTES);
         }
         tokio::select! {
-            read = reader.read_buf(&mut buffer) => match read {
+            read = reader.read_buf(&mut buffer), if hears => match read {
                 Ok(0) | Err(_) => break ConnectionEnd::Closed,
                 Ok(_) => if let Err(end) = handle_frames(&shared, &mut buffer) { break end },
             },

@@ -8,7 +8,7 @@ mod call;
 mod connection;
 mod frame;
 
-pub use call::{Answer, CallSink, HelperInit, MethodInit, Operation, ParentCall, RuntimeCall};
+pub use call::{Answer, CallSink, HelperInit, MethodInit, Operation, Parent, ParentCall, RuntimeCall};
 pub use connection::{
     Call, Connection, ConnectionEnd, ContractError, FunctionError, InitRequest, Invoke, Loaded, LogSink, LogStream,
     PendingAnswer, WeakConnection,

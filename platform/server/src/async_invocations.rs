@@ -283,6 +283,7 @@ async fn run_one(app: &Arc<App>, claimed: ClaimedInvocation) -> Ended {
         helper_epochs: app.routing.load().helper_epochs(&invocation.tenant, &version.manifest.helpers),
         depth: 0,
         caller: None,
+        deadline: None,
         key: None,
         speculative: false,
         function,

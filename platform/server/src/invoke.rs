@@ -73,6 +73,8 @@ pub struct Call {
     pub depth: u8,
     /// The function or helper instance whose code calls, where code does.
     pub caller: Option<FunctionId>,
+    /// When nobody wants the answer any more, where the caller's own time ends.
+    pub deadline: Option<Instant>,
     /// The key that it is made under, and who may be, where a helper has one writer a key.
     pub key: Option<(String, Arc<KeyLeases>)>,
     /// The epochs of the helper instances that the function is bound to: part of its result's key.
@@ -336,10 +338,14 @@ impl Invoker {
     async fn execute(&self, call: &Call, key: Option<ResultKey>) -> Execution {
         let manifest = &call.version.manifest;
         let pool = &call.version.pool;
-        let deadline = Instant::now() + queue_wait(&call.version);
+        let wait_until = Instant::now() + queue_wait(&call.version);
+        // What others may wait for, too, is not cut short by one caller's time.
+        let callers_own = call.deadline.filter(|_| key.is_none());
+        let deadline = callers_own.map_or(wait_until, |deadline| deadline.min(wait_until));
         let trace_context = call.trace.to_text();
         let mut times = Times::default();
         let mut cold_start = false;
+        let mut is_own = true;
         let mut repeats = 0;
         // No instance's, for what failed before there was one.
         let mut instance = InstanceId::from_bytes([0; 16]);
@@ -359,11 +365,16 @@ impl Invoker {
                 }
             };
             let lease = acquired.lease();
+            // Served by the version that has taken over meanwhile: an answer, but not one of this version's.
+            is_own = lease.is_of(pool);
             instance = lease.instance().id;
             times.queue_us += lease.queue_us;
             times.cold_us += lease.cold_us;
             cold_start |= lease.cold_start;
-            let deadline_unix_ms = self.clock.now().as_millis() + i64::from(manifest.timeout_s) * 1000;
+            let left = callers_own.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left_s = left.map_or(u64::MAX, |left| left.as_millis().div_ceil(1000) as u64);
+            let limit_s = u64::from(manifest.timeout_s).min(left_s.max(1)) as u32;
+            let deadline_unix_ms = self.clock.now().as_millis() + i64::from(limit_s) * 1000;
             let (called, exec_us) = lease
                 .instance()
                 .call(
@@ -374,7 +385,7 @@ impl Invoker {
                         event: &call.event,
                         depth: call.depth,
                     },
-                    manifest.timeout_s,
+                    limit_s,
                 )
                 .await;
             times.exec_us = exec_us;
@@ -385,8 +396,15 @@ impl Invoker {
                     continue;
                 }
                 Err(Some(error)) => {
-                    if matches!(error, CallError::Timeout { .. }) {
-                        lease.record(false);
+                    match &error {
+                        CallError::Timeout { .. } if call.key.is_some() => {
+                            // What still runs there must not write beside the key's next call.
+                            lease.discard();
+                            lease.instance().kill();
+                        }
+                        CallError::Timeout { .. } => lease.record(false),
+                        CallError::Raised(_) => lease.record(true),
+                        _ => {}
                     }
                     let lost = matches!(error, CallError::Crashed { .. } | CallError::Sandbox { began: true, .. });
                     outcome = Err(error);
@@ -425,7 +443,7 @@ impl Invoker {
                     code: None,
                 }));
             }
-            if let Some(check) = &call.version.result_check {
+            if let Some(check) = call.version.result_check.as_ref().filter(|_| is_own) {
                 check(&body).map_err(|problem| {
                     CallError::Raised(raas_contract::FunctionError {
                         kind: "InvalidResult".into(),
@@ -446,7 +464,7 @@ impl Invoker {
                 stored_at: now,
                 expires_at: now.saturating_add(Duration::from_secs(u64::from(manifest.cache.ttl_s))),
             });
-            if let Some(key) = key {
+            if let Some(key) = key.filter(|_| is_own) {
                 stored = self.results.put(key, Arc::clone(&result));
             }
             Ok(result)

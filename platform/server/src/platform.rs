@@ -236,10 +236,11 @@ async fn run_with(
         tracing::info!(events = recovered, "usage events of an earlier run are in the database now");
     }
     let admin_key = ensure_administrator(&store, &folders, clock.as_ref()).await?;
+    // Replicas of a minimum start with the routes, and may ask at once.
+    switchboard.connect(&app);
     app.load_routing().await.context("functions and keys cannot be read from the database")?;
     app.helpers.load(&app).await.context("helper instances cannot be read from the database")?;
     app.remove_unreferenced().await.context("helper versions cannot be read from the database")?;
-    switchboard.connect(&app);
 
     // Ends when serving has ended; the background tasks below end after it.
     let ended = CancellationToken::new();
@@ -290,12 +291,13 @@ async fn run_with(
     if !drained {
         tracing::warn!(in_flight = app.admission.in_flight(), "what still runs is cut off");
     }
-    scheduler.stop();
+    scheduler.stop().await;
     spawner.current().as_ref().clone().shutdown().await;
     if !drained {
         // The calls that were cut off are answered with that, and metered.
         let _ = tokio::time::timeout(CUT_OFF_WITHIN, &mut drain).await;
     }
+    app.helpers.finish(&app).await;
     ended.cancel();
     if tokio::time::timeout(TASKS_END_WITHIN, background.wait()).await.is_err() {
         tracing::warn!("a background task did not end in time");

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use raas_core::{
     CanonicalEvent, FunctionId, FunctionManifest, HelperInstanceId, JsonPointer, KeyId, KeyPrefix, ResultKey,
-    SharingScope, TenantId, VersionDigest,
+    SharingScope, TenantId, VersionDigest, limits,
 };
 
 use crate::helpers::{HelperRoute, RuntimeCalls, Switchboard};
@@ -242,6 +242,9 @@ pub struct Snapshot {
     helper_names: HashMap<TenantId, Arc<HashMap<String, HelperInstanceId>>>,
 }
 
+/// Epochs that one result's key counts at most.
+const EPOCHS_MAX: usize = 1_000;
+
 impl Snapshot {
     /// A tenant's helper instance, by its name or its id; one of another tenant by its id, where that tenant shares it.
     pub fn helper(&self, tenant: &TenantId, name: &str) -> Option<&Arc<HelperRoute>> {
@@ -261,7 +264,20 @@ impl Snapshot {
     /// What a function's results depend on of the instances that it is bound to: changes whenever one of them would answer
     /// differently. Nothing, and no allocation, where it is bound to none.
     pub fn helper_epochs(&self, tenant: &TenantId, bindings: &BTreeMap<String, String>) -> Vec<u64> {
-        bindings.values().map(|instance| self.helper(tenant, instance).map_or(0, |route| route.epoch)).collect()
+        let mut epochs = Vec::new();
+        self.add_epochs(tenant, bindings, 0, &mut epochs);
+        epochs
+    }
+
+    /// Those of what is bound, and of what that is bound to, as deep as calls may go.
+    fn add_epochs(&self, tenant: &TenantId, bindings: &BTreeMap<String, String>, depth: u32, epochs: &mut Vec<u64>) {
+        for instance in bindings.values() {
+            let route = self.helper(tenant, instance);
+            epochs.push(route.map_or(0, |route| route.epoch));
+            if let Some(route) = route.filter(|_| depth < limits::HELPER_CALL_DEPTH_MAX && epochs.len() < EPOCHS_MAX) {
+                self.add_epochs(&route.tenant, &route.bindings, depth + 1, epochs);
+            }
+        }
     }
 
     fn put_helper(&mut self, route: Arc<HelperRoute>) {

@@ -93,7 +93,7 @@ impl Store {
             config: new.config.clone(),
             bindings: new.bindings.clone(),
             data_version: 1,
-            state: "serving".into(),
+            state: "creating".into(),
             shared_with: Vec::new(),
             state_bytes: 0,
             created: now,
@@ -220,10 +220,6 @@ impl Store {
             if deleted.rows_affected() == 0 {
                 return Err(INSTANCE_NOT_FOUND);
             }
-            sqlx::query("DELETE FROM helper_state WHERE instance_id = $1")
-                .bind(id.to_string())
-                .execute(&mut *tx)
-                .await?;
             tx.commit().await?;
             Ok(())
         })

@@ -82,16 +82,16 @@ impl Store {
         .await
     }
 
-    /// Gives back all that holders whose names begin so hold: those of a platform that has ended.
+    /// Gives back all that a platform's replicas hold, which have ended with it: holders are `PLATFORM/REPLICA`.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn helper_keys_release(&self, holders: &str) -> Result<u64, StoreError> {
+    pub async fn helper_keys_release(&self, platform: &str, now: TimestampUs) -> Result<u64, StoreError> {
         within(WRITE_DEADLINE, async {
             let released =
-                sqlx::query("UPDATE helper_key_leases SET expires_us = 0 WHERE holder >= $1 AND holder < $2")
-                    .bind(holders)
-                    .bind(format!("{holders}\u{7f}"))
+                sqlx::query("UPDATE helper_key_leases SET expires_us = $2 WHERE holder LIKE $1 AND expires_us > $2")
+                    .bind(format!("{platform}/%"))
+                    .bind(now.0)
                     .execute(self.writer())
                     .await?;
             Ok(released.rows_affected())
@@ -105,7 +105,7 @@ impl Store {
     /// Those of the database.
     pub async fn helper_keys_sweep(&self, before: TimestampUs) -> Result<u64, StoreError> {
         within(WRITE_DEADLINE, async {
-            let swept = sqlx::query("DELETE FROM helper_key_leases WHERE expires_us > 0 AND expires_us < $1")
+            let swept = sqlx::query("DELETE FROM helper_key_leases WHERE expires_us < $1")
                 .bind(before.0)
                 .execute(self.writer())
                 .await?;

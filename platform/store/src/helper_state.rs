@@ -12,6 +12,9 @@ use crate::{Store, StoreError, helper_leases};
 /// Keys removed by one statement of a sweep, so that other writers get their turn in between.
 const SWEEP_KEYS: i64 = 1_000;
 
+/// Instances looked at at once by a sweep.
+const SWEEP_INSTANCES: i64 = 100;
+
 /// What a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateForm {
@@ -75,6 +78,19 @@ pub struct StateEntry {
     pub updated: TimestampUs,
 }
 
+/// A key that an instance keeps something under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateKey {
+    /// The key.
+    pub key: String,
+    /// Bytes of its value.
+    pub size_bytes: u64,
+    /// From when on it is gone.
+    pub expires: Option<TimestampUs>,
+    /// When it was written.
+    pub updated: TimestampUs,
+}
+
 /// Writes that become durable together, or not at all.
 #[derive(Debug, Clone)]
 pub struct StateCommit {
@@ -86,6 +102,18 @@ pub struct StateCommit {
     pub quota_bytes: u64,
     /// The key under which the writer was called, and the fence, where there is one writer a key.
     pub key: Option<(String, u64)>,
+}
+
+impl StateCommit {
+    /// What its keys and values hold.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |write: &StateWrite| match write {
+            StateWrite::Put { key, value, .. } => key.len() + value.len(),
+            StateWrite::Delete { key } => key.len(),
+        };
+        self.writes.iter().map(of).sum()
+    }
 }
 
 const COLUMNS: &str = "SELECT key, form, value, expires_us, updated_us FROM helper_state";
@@ -126,26 +154,26 @@ impl Store {
         limit: u32,
         after: Option<&str>,
         now: TimestampUs,
-    ) -> Result<Vec<StateEntry>, StoreError> {
+    ) -> Result<Vec<StateKey>, StoreError> {
         let from = prefix.as_bytes().to_vec();
         // UTF-8 has no byte 0xff, so this is above every key with the prefix.
         let below = [prefix.as_bytes(), &[0xff]].concat();
         let after = after.map_or_else(Vec::new, |after| after.as_bytes().to_vec());
         within(READ_DEADLINE, async {
-            let sql = format!(
-                "{COLUMNS} WHERE instance_id = $1 AND key >= $2 AND key < $3 AND key > $4 \
-                 AND (expires_us IS NULL OR expires_us > $5) ORDER BY key LIMIT $6"
-            );
-            let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-                .bind(instance.to_string())
-                .bind(from)
-                .bind(below)
-                .bind(after)
-                .bind(now.0)
-                .bind(i64::from(limit))
-                .fetch_all(self.reader())
-                .await?;
-            rows.iter().map(entry).collect()
+            let rows = sqlx::query(
+                "SELECT key, LENGTH(value), expires_us, updated_us FROM helper_state \
+                 WHERE instance_id = $1 AND key >= $2 AND key < $3 AND key > $4 \
+                 AND (expires_us IS NULL OR expires_us > $5) ORDER BY key LIMIT $6",
+            )
+            .bind(instance.to_string())
+            .bind(from)
+            .bind(below)
+            .bind(after)
+            .bind(now.0)
+            .bind(i64::from(limit))
+            .fetch_all(self.reader())
+            .await?;
+            rows.iter().map(state_key).collect()
         })
         .await
     }
@@ -183,7 +211,7 @@ impl Store {
         .await
     }
 
-    /// Removes what is past its time. Answers how many keys went.
+    /// Removes keys whose time is over, and what is left of deleted instances, in pieces. Answers how many keys.
     ///
     /// # Errors
     /// Those of the database.
@@ -191,38 +219,59 @@ impl Store {
         within(SWEEP_DEADLINE, async {
             let mut swept = 0;
             loop {
-                let mut tx = self.begin().await?;
-                let rows = sqlx::query(
-                    "SELECT instance_id, key, LENGTH(value) FROM helper_state WHERE expires_us <= $1 LIMIT $2",
+                let due = sqlx::query(
+                    "SELECT DISTINCT s.instance_id FROM helper_state s JOIN helper_instances i ON i.id = s.instance_id \
+                     WHERE s.expires_us <= $1 OR i.deleted_us IS NOT NULL LIMIT $2",
                 )
                 .bind(now.0)
-                .bind(SWEEP_KEYS)
-                .fetch_all(&mut *tx)
+                .bind(SWEEP_INSTANCES)
+                .fetch_all(self.reader())
                 .await?;
-                for row in &rows {
-                    let instance: String = row.value(0, "helper instance id")?;
-                    let key: Vec<u8> = row.value(1, "state key")?;
-                    let size = count(row, 2)? + key.len() as i64;
-                    let deleted = sqlx::query(
-                        "DELETE FROM helper_state WHERE instance_id = $1 AND key = $2 AND expires_us <= $3",
-                    )
-                    .bind(&instance)
-                    .bind(key)
-                    .bind(now.0)
-                    .execute(&mut *tx)
-                    .await?;
-                    if deleted.rows_affected() > 0 {
-                        resize(&mut tx, &instance, -size).await?;
-                        swept += 1;
-                    }
+                for row in &due {
+                    swept += self.sweep_one(row.value(0, "helper instance id")?, now).await?;
                 }
-                tx.commit().await?;
-                if (rows.len() as i64) < SWEEP_KEYS {
+                if (due.len() as i64) < SWEEP_INSTANCES {
                     return Ok(swept);
                 }
             }
         })
         .await
+    }
+
+    /// One piece of one instance. Its row is locked first, as by every commit, so that the two come one after the other.
+    async fn sweep_one(&self, instance: String, now: TimestampUs) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let row =
+            sqlx::query("UPDATE helper_instances SET state_bytes = state_bytes WHERE id = $1 RETURNING deleted_us")
+                .bind(&instance)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let deleted = row.map_or(Ok(None), |row| row.time_option(0))?.is_some();
+        let until = if deleted { i64::MAX } else { now.0 };
+        let keys = sqlx::query(
+            "SELECT key, LENGTH(value) FROM helper_state WHERE instance_id = $1 AND COALESCE(expires_us, $2) <= $3 LIMIT $4",
+        )
+        .bind(&instance)
+        .bind(i64::MAX)
+        .bind(until)
+        .bind(SWEEP_KEYS)
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut freed = 0;
+        for row in &keys {
+            let key: Vec<u8> = row.value(0, "state key")?;
+            freed += count(row, 1)? + key.len() as i64;
+            sqlx::query("DELETE FROM helper_state WHERE instance_id = $1 AND key = $2")
+                .bind(&instance)
+                .bind(key)
+                .execute(&mut *tx)
+                .await?;
+        }
+        if !deleted {
+            resize(&mut tx, &instance, -freed).await?;
+        }
+        tx.commit().await?;
+        Ok(keys.len() as u64)
     }
 }
 
@@ -307,6 +356,15 @@ fn count(row: &AnyRow, at: usize) -> Result<i64, StoreError> {
     row.try_get::<i64, _>(at)
         .or_else(|_| row.try_get::<i32, _>(at).map(i64::from))
         .map_err(|_| StoreError::Corrupt { what: "state size" })
+}
+
+fn state_key(row: &AnyRow) -> Result<StateKey, StoreError> {
+    Ok(StateKey {
+        key: String::from_utf8(row.value(0, "state key")?).map_err(|_| StoreError::Corrupt { what: "state key" })?,
+        size_bytes: u64::try_from(count(row, 1)?).unwrap_or(0),
+        expires: row.time_option(2)?,
+        updated: row.time(3)?,
+    })
 }
 
 fn entry(row: &AnyRow) -> Result<StateEntry, StoreError> {

@@ -8,6 +8,9 @@ use crate::store::{READ_DEADLINE, WRITE_DEADLINE, within};
 use crate::{Store, StoreError};
 
 /// The longest account of a run that is kept, bytes.
+/// Runs of one instance that are remembered.
+const RUNS_KEPT: i64 = 100;
+
 const DETAIL_MAX_BYTES: usize = 16 * 1024;
 
 /// A run that was begun.
@@ -66,6 +69,14 @@ impl Store {
             .bind(run.to_string())
             .bind(instance.to_string())
             .bind(now.0)
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query(
+                "DELETE FROM helper_training_runs WHERE instance_id = $1 AND id NOT IN \
+                 (SELECT id FROM helper_training_runs WHERE instance_id = $1 ORDER BY id DESC LIMIT $2)",
+            )
+            .bind(instance.to_string())
+            .bind(RUNS_KEPT)
             .execute(&mut *tx)
             .await?;
             tx.commit().await?;

@@ -40,7 +40,7 @@ pub use error::StoreError;
 pub use functions::FunctionRow;
 pub use helper_instances::{HelperInstanceRow, NewHelperInstance};
 pub use helper_leases::KeyLease;
-pub use helper_state::{StateCommit, StateEntry, StateForm, StateWrite};
+pub use helper_state::{StateCommit, StateEntry, StateForm, StateKey, StateWrite};
 pub use helper_training::{TrainingOutcome, TrainingRow, TrainingRun};
 pub use helper_usage::{HelperMeters, HelperUsageRow};
 pub use helpers::{HelperPublish, HelperPublished, HelperRow, HelperVersionQuery, HelperVersionRow};

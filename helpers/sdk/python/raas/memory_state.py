@@ -33,12 +33,16 @@ def decoded_value(form, data):
     return bytes(data) if form == b"b" else json.loads(data)
 
 
+#: A hundred years.
+TTL_MAX_S = 100 * 366 * 86_400
+
+
 def checked_ttl_ms(ttl_s):
     """Milliseconds; 0 for ever."""
     if ttl_s is None:
         return 0
-    if not ttl_s > 0:
-        raise ValueError(f"ttl_s is above 0, not {ttl_s}")
+    if not 0 < ttl_s <= TTL_MAX_S:
+        raise ValueError(f"ttl_s is above 0 and at most {TTL_MAX_S}, not {ttl_s}")
     return max(1, int(ttl_s * 1000))
 
 

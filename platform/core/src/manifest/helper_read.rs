@@ -191,7 +191,10 @@ fn methods(top: &mut Section<'_>) -> BTreeMap<String, HelperMethod> {
             timeout_s: timeout_given.then_some(timeout_s),
             args: file(&mut section, "args"),
             result: file(&mut section, "result"),
-            key: section.text("key"),
+            key: section.text("key").and_then(|key| match is_name(&key) {
+                true => Some(key),
+                false => section.refuse("key", &format!("{key:?} is not the name of an argument, such as \"account\"")),
+            }),
         };
         section.refuse_the_rest("cache_ttl_s, idempotent, timeout_s, args, result, key");
         methods.insert(name, method);

@@ -3,6 +3,7 @@
 use std::io::BufRead;
 
 use http::{HeaderMap, Method};
+use raas_core::{Clock, SystemClock, TimestampUs};
 use serde_json::{Value, json};
 
 use super::arguments::StateCommand;
@@ -72,7 +73,8 @@ fn list(screen: Screen, client: &Client, instance: &str, prefix: &str) -> Outcom
                 key["expires_at"].as_str().map(moment).unwrap_or_default(),
             ]);
         }
-        table.render(|head| screen.bold(head), "it keeps nothing")
+        let nothing = if prefix.is_empty() { "it keeps nothing" } else { "it keeps nothing under keys that begin so" };
+        table.render(|head| screen.bold(head), nothing)
     })
 }
 
@@ -92,6 +94,34 @@ fn export(screen: Screen, client: &Client, instance: &str) -> Outcome {
     }
 }
 
+/// One exported line as a write; nothing where its time is over.
+fn write_of(entry: &Value, now: TimestampUs) -> Result<Option<Value>, &'static str> {
+    const FORM: &str =
+        "is not a line of `raas helper state export`: {\"key\": …, \"value\": …}, or base64 instead of value";
+    let fields = entry.as_object().ok_or(FORM)?;
+    let known = ["key", "value", "base64", "size_bytes", "expires_at", "updated_at"];
+    if !entry["key"].is_string() || fields.keys().any(|field| !known.contains(&field.as_str())) {
+        return Err(FORM);
+    }
+    let mut write = json!({ "key": entry["key"] });
+    match (fields.get("value"), fields.get("base64")) {
+        (Some(value), None) => write["value"] = value.clone(),
+        (None, Some(base64)) => write["base64"] = base64.clone(),
+        _ => return Err(FORM),
+    }
+    if let Some(expires) = fields.get("expires_at").filter(|at| !at.is_null()) {
+        let expires: TimestampUs =
+            expires.as_str().and_then(|at| at.parse().ok()).ok_or("has an expires_at that is no time")?;
+        let left_us = expires.as_micros().saturating_sub(now.as_micros());
+        if left_us <= 0 {
+            return Ok(None);
+        }
+        // To whole seconds, the later one: nothing is gone before its time.
+        write["ttl_s"] = json!(left_us.saturating_add(999_999) / 1_000_000);
+    }
+    Ok(Some(write))
+}
+
 /// Each commit is whole or not at all; one that fails leaves those before it, and running the import again is safe.
 fn import(client: &Client, instance: &str) -> Outcome<usize> {
     let mut writes: Vec<Value> = Vec::new();
@@ -106,18 +136,14 @@ fn import(client: &Client, instance: &str) -> Outcome<usize> {
         Ok(())
     };
     for (index, line) in std::io::stdin().lock().lines().enumerate() {
-        let unreadable = |what: &str| Failure::Usage(format!("line {} {what}", index + 1));
-        let line = line.map_err(|error| unreadable(&format!("cannot be read: {error}")))?;
+        let at = |what: String| Failure::Usage(format!("line {} {what}", index + 1));
+        let unreadable = |what: &'static str| at(what.to_owned());
+        let line = line.map_err(|error| at(format!("cannot be read: {error}")))?;
         if line.trim().is_empty() {
             continue;
         }
-        let entry: Value = serde_json::from_str(&line).map_err(|error| unreadable(&format!("is not JSON: {error}")))?;
-        let mut write = json!({ "key": entry["key"] });
-        for form in ["value", "base64"] {
-            if let Some(value) = entry.get(form) {
-                write[form] = value.clone();
-            }
-        }
+        let entry: Value = serde_json::from_str(&line).map_err(|error| at(format!("is not JSON: {error}")))?;
+        let Some(write) = write_of(&entry, SystemClock.now()).map_err(unreadable)? else { continue };
         writes.push(write);
         size_bytes += line.len();
         count += 1;
@@ -128,4 +154,38 @@ fn import(client: &Client, instance: &str) -> Outcome<usize> {
     }
     send(&mut writes)?;
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_exported_line_keeps_its_value_and_what_is_left_of_its_time() {
+        let now: TimestampUs = "2026-01-01T00:00:00Z".parse().unwrap();
+        let of = |entry: Value| write_of(&entry, now);
+        assert_eq!(
+            of(json!({"key": "a", "value": null, "size_bytes": 4})),
+            Ok(Some(json!({"key": "a", "value": null})))
+        );
+        let brief = json!({"key": "a", "base64": "AA==", "expires_at": "2026-01-01T00:00:01.5Z"});
+        assert_eq!(of(brief), Ok(Some(json!({"key": "a", "base64": "AA==", "ttl_s": 2}))));
+        assert_eq!(
+            of(json!({"key": "a", "value": 1, "expires_at": "2025-12-31T23:59:59Z"})),
+            Ok(None),
+            "its time is over"
+        );
+        for refused in [
+            json!({}),
+            json!([]),
+            json!({"key": "a"}),
+            json!({"key": 1, "value": 1}),
+            json!({"key": "a", "value": 1, "base64": ""}),
+            json!({"key": "a", "value": 1, "ttl_s": 1}),
+            json!({"key": "a", "value": 1, "expires_at": "soon"}),
+        ] {
+            assert!(of(refused.clone()).is_err(), "{refused}");
+        }
+    }
 }

@@ -37,8 +37,13 @@ pub fn run(screen: Screen, command: HelperCommand) -> Outcome {
         HelperCommand::Published => published(screen, &client()?),
         HelperCommand::Create { helper, name, config, bindings } => {
             let config = config.as_deref().map_or(Ok(json!({})), read_config)?;
-            let bindings: serde_json::Map<_, _> =
-                bindings.into_iter().map(|(name, instance)| (name, instance.into())).collect();
+            let mut bound = serde_json::Map::new();
+            for (name, instance) in bindings {
+                if bound.insert(name.clone(), instance.into()).is_some() {
+                    return Err(Failure::Usage(format!("`{name}` is bound twice")));
+                }
+            }
+            let bindings = bound;
             let body = json!({ "helper": helper, "name": name, "config": config, "bindings": bindings });
             create(screen, &client()?, &name, &body)
         }
@@ -272,7 +277,11 @@ fn train(screen: Screen, client: &Client, instance: &str) -> Outcome {
     screen.answer(&answer, |trained| {
         format!(
             "{}\n{}",
-            screen.green(&format!("{instance} is trained: data version {}", number(trained, "data_version"))),
+            screen.green(&if trained["value"] == false {
+                format!("{instance} learnt nothing new: data version {} stays", number(trained, "data_version"))
+            } else {
+                format!("{instance} is trained: data version {}", number(trained, "data_version"))
+            }),
             screen.dim(&format!(
                 "took {} ms · train() returned {}",
                 ms(trained["took_ms"].as_f64().unwrap_or(0.0)),
@@ -311,14 +320,47 @@ fn read_config(path: &Path) -> Outcome<Value> {
         Failure::Usage(format!("the configuration cannot be read from {}: {error}", path.display()))
     };
     let mut text = String::new();
-    if path == Path::new("-") {
-        std::io::stdin().lock().take(CONFIG_MAX_BYTES).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
-    } else {
-        let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;
-        file.take(CONFIG_MAX_BYTES).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+    let read = match path == Path::new("-") {
+        true => std::io::stdin().lock().take(CONFIG_MAX_BYTES + 1).read_to_string(&mut text),
+        false => std::fs::File::open(path).and_then(|file| file.take(CONFIG_MAX_BYTES + 1).read_to_string(&mut text)),
+    };
+    read.map_err(|error| unreadable(&error))?;
+    if text.len() as u64 > CONFIG_MAX_BYTES {
+        return Err(unreadable(&format!("it is over {CONFIG_MAX_BYTES} bytes")));
     }
     if path.extension().is_some_and(|extension| extension == "toml") {
-        return toml::from_str(&text).map_err(|error| unreadable(&error));
+        let table: toml::Table = toml::from_str(&text).map_err(|error| unreadable(&error))?;
+        return from_toml(toml::Value::Table(table)).map_err(|what| unreadable(&what));
     }
     serde_json::from_str(&text).map_err(|error| unreadable(&error))
+}
+
+/// TOML as JSON, where it says the same.
+fn from_toml(value: toml::Value) -> Result<Value, String> {
+    Ok(match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) if number.is_finite() => number.into(),
+        toml::Value::Boolean(flag) => flag.into(),
+        toml::Value::Array(items) => Value::Array(items.into_iter().map(from_toml).collect::<Result<_, _>>()?),
+        toml::Value::Table(table) => {
+            let fields = table.into_iter().map(|(key, value)| Ok((key, from_toml(value)?)));
+            Value::Object(fields.collect::<Result<_, String>>()?)
+        }
+        other => return Err(format!("JSON has no `{other}`; write it as a text in quotes")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn toml_says_the_same_as_json_or_is_refused() {
+        let of = |text: &str| from_toml(toml::Value::Table(toml::from_str(text).unwrap()));
+        assert_eq!(of("a = 1\n[b]\nc = [\"x\", true, 0.5]\n"), Ok(json!({"a": 1, "b": {"c": ["x", true, 0.5]}})));
+        assert!(of("d = 2020-01-01").unwrap_err().contains("2020-01-01"));
+        assert!(of("d = nan").is_err());
+    }
 }

@@ -84,6 +84,7 @@ async fn try_call(
         admitted,
         depth: 0,
         caller: None,
+        deadline: None,
         speculative: false,
     };
     let answer = call_method(app, &route, method, call).await?;

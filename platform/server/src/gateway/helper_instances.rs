@@ -25,6 +25,9 @@ use crate::helpers::{HelperRoute, InstanceChange, NewInstance};
 use crate::routing::{Principal, Scope};
 use crate::scheduler::InstanceStatus;
 
+/// Tenants that an instance may be shared with.
+const SHARED_WITH_MAX: usize = 100;
+
 /// Training runs that are shown.
 const TRAINING_RUNS_SHOWN: u32 = 50;
 
@@ -263,7 +266,7 @@ pub async fn show(
     Ok(Json(InstanceDetail {
         instance: view(&app, &route, row),
         replicas: route.pool.statuses(),
-        methods: route.pool.loaded().methods,
+        methods: route.pool.loaded().methods.clone(),
         bound: app.helpers.bound_to(&app, &route),
         shared_with,
         served: ServedCounts {
@@ -303,6 +306,10 @@ pub async fn change(
         }
         ChangeBody::Config(config) => InstanceChange::Config(config),
         ChangeBody::SharedWith(names) => {
+            if names.len() > SHARED_WITH_MAX {
+                let text = format!("an instance is shared with at most {SHARED_WITH_MAX} tenants");
+                return Err(Problem::caller(StatusCode::UNPROCESSABLE_ENTITY, "too-many-tenants", text));
+            }
             let mut tenants = Vec::with_capacity(names.len());
             for name in &names {
                 tenants.push(app.store.tenant_get_by_name(name).await?.id);

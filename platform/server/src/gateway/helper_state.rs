@@ -11,13 +11,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, StatusCode, header};
 use raas_core::{Origin, limits};
 use raas_helpers::StateError;
-use raas_store::{StateCommit, StateEntry, StateForm, StateWrite};
+use raas_store::{StateCommit, StateEntry, StateForm, StateKey, StateWrite};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::auth::Caller;
-use super::functions::{Page, invalid_query, page};
+use super::functions::{Page, invalid_query};
 use super::helper_instances::find_own;
 use super::helpers::read_json;
 use super::problem::{Problem, ProblemView};
@@ -44,6 +44,12 @@ pub struct StateQuery {
     #[serde(default)]
     pub values: bool,
 }
+
+/// Values in one page: a page ends with the one that passes this, bytes.
+const VALUES_MAX_BYTES: u64 = 8 << 20;
+
+/// The longest time that a key may be kept for where it is not kept for ever: a hundred years, seconds.
+const TTL_MAX_S: u64 = 100 * 366 * 86_400;
 
 /// One key.
 #[derive(Serialize, ToSchema)]
@@ -79,13 +85,19 @@ pub struct WritesBody {
 pub struct WriteBody {
     /// The key.
     pub key: String,
-    /// A JSON value.
+    /// A JSON value; `null` is one.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
     pub value: Option<Box<RawValue>>,
     /// Bytes.
     pub base64: Option<String>,
     /// For how long; for ever where it is left out, seconds.
     pub ttl_s: Option<u64>,
+}
+
+/// A value that is there, whatever it is.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl From<StateError> for Problem {
@@ -95,7 +107,7 @@ impl From<StateError> for Problem {
             StateError::Malformed(_) => Self::caller(StatusCode::BAD_REQUEST, error.code(), title),
             StateError::TooLarge(_) => Self::caller(StatusCode::PAYLOAD_TOO_LARGE, error.code(), title),
             StateError::Quota { .. } => Self::caller(StatusCode::INSUFFICIENT_STORAGE, error.code(), title),
-            StateError::LeaseLost => Self::caller(StatusCode::CONFLICT, error.code(), title),
+            StateError::LeaseLost | StateError::CallOver => Self::caller(StatusCode::CONFLICT, error.code(), title),
             StateError::Gone => Self::caller(StatusCode::NOT_FOUND, error.code(), title),
             StateError::Unavailable => {
                 Self { retryable: true, ..Self::code_only(error.code(), &title, Origin::Platform) }
@@ -104,22 +116,20 @@ impl From<StateError> for Problem {
     }
 }
 
-fn entry(entry: StateEntry, values: bool) -> EntryView {
-    let size_bytes = entry.value.len() as u64;
+fn entry(key: StateKey, kept: Option<StateEntry>) -> EntryView {
     let (mut value, mut base64) = (None, None);
-    if values {
-        match entry.form {
-            StateForm::Json => {
-                value = String::from_utf8(entry.value).ok().and_then(|text| RawValue::from_string(text).ok())
-            }
-            StateForm::Bytes => base64 = Some(BASE64.encode(entry.value)),
+    match kept {
+        Some(StateEntry { form: StateForm::Json, value: bytes, .. }) => {
+            value = String::from_utf8(bytes).ok().and_then(|text| RawValue::from_string(text).ok())
         }
+        Some(StateEntry { value: bytes, .. }) => base64 = Some(BASE64.encode(bytes)),
+        None => {}
     }
     EntryView {
-        key: entry.key,
-        size_bytes,
-        expires_at: entry.expires.map(|at| at.to_string()),
-        updated_at: entry.updated.to_string(),
+        key: key.key,
+        size_bytes: key.size_bytes,
+        expires_at: key.expires.map(|at| at.to_string()),
+        updated_at: key.updated.to_string(),
         value,
         base64,
     }
@@ -141,8 +151,25 @@ pub async fn list(
         return Err(invalid_query(format!("limit must be from 1 to {}, not {limit}", limits::STATE_LIST_MAX_KEYS)));
     }
     let after = query.cursor.as_deref();
-    let rows = app.store.helper_state_list(route.id, &query.prefix, limit + 1, after, app.clock.now()).await?;
-    Ok(Json(page(rows, limit, |row| row.key.clone(), |row| entry(row, query.values))))
+    let now = app.clock.now();
+    let mut keys = app.store.helper_state_list(route.id, &query.prefix, limit + 1, after, now).await?;
+    let mut more = keys.len() > limit as usize;
+    keys.truncate(limit as usize);
+    let (mut items, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+    for key in keys {
+        if query.values && bytes >= VALUES_MAX_BYTES {
+            more = true;
+            break;
+        }
+        bytes += key.size_bytes;
+        let kept = match query.values {
+            true => app.store.helper_state_get(route.id, &key.key, now).await?,
+            false => None,
+        };
+        items.push(entry(key, kept));
+    }
+    let next_cursor = items.last().filter(|_| more).map(|last| last.key.clone());
+    Ok(Json(Page { items, next_cursor }))
 }
 
 /// Write several keys together or not at all.
@@ -162,8 +189,16 @@ pub async fn write(
     commit(&app, &route, writes).await
 }
 
+fn checked_ttl_ms(ttl_s: u64) -> Result<u64, Problem> {
+    if (1..=TTL_MAX_S).contains(&ttl_s) {
+        return Ok(ttl_s * 1000);
+    }
+    let text = format!("ttl_s is from 1 to {TTL_MAX_S} seconds, not {ttl_s}; leave it out to keep the key for ever");
+    Err(Problem::caller(StatusCode::BAD_REQUEST, "invalid-body", text))
+}
+
 fn write_of(write: WriteBody) -> Result<StateWrite, Problem> {
-    let ttl_ms = write.ttl_s.map(|ttl_s| ttl_s.saturating_mul(1000));
+    let ttl_ms = write.ttl_s.map(checked_ttl_ms).transpose()?;
     let put = |form, value| StateWrite::Put { key: write.key.clone(), form, value, ttl_ms };
     match (write.value, write.base64) {
         (Some(_), Some(_)) => Err(Problem::caller(
@@ -260,7 +295,7 @@ pub async fn put(
         serde_json::from_slice::<&RawValue>(&value)
             .map_err(|error| invalid(format!("the value is not JSON: {error}")))?;
     }
-    let ttl_ms = query.ttl_s.map(|ttl_s| ttl_s.saturating_mul(1000));
+    let ttl_ms = query.ttl_s.map(checked_ttl_ms).transpose()?;
     commit(&app, &route, vec![StateWrite::Put { key, form, value: value.to_vec(), ttl_ms }]).await
 }
 

@@ -144,6 +144,7 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
         tenant: principal.tenant,
         depth: 0,
         caller: None,
+        deadline: None,
         key: None,
         helper_epochs,
         speculative: false,

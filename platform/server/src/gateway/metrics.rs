@@ -96,6 +96,8 @@ fn gather(app: &App) -> Registry {
     registry.register("problems", "Problems answered, by code and by who is at fault", problems);
     app.invoker.durations.register(&mut registry);
 
+    register_helpers(app, &mut registry);
+
     let waiting = Family::<Labels, Gauge>::default();
     let taken = Family::<Labels, Counter>::default();
     let missed = Family::<Labels, Counter>::default();
@@ -110,4 +112,37 @@ fn gather(app: &App) -> Registry {
     registry.register("pool_taken", "Sandboxes taken from the warming pool", taken);
     registry.register("pool_missed", "Times the warming pool was empty when asked", missed);
     registry
+}
+
+/// The same figures of helper instances, and how many stand in which state.
+fn register_helpers(app: &App, registry: &mut Registry) {
+    let states = Family::<Labels, Gauge>::default();
+    let calls = Family::<Labels, Counter>::default();
+    let (mut replicas, mut starting, mut waiting, mut errors) = (0, 0, 0, 0);
+    for route in app.routing.load().helpers() {
+        let state = app.helpers.observed(app, route).state;
+        states.get_or_create(&vec![("state", state.as_str())]).inc();
+        let counts = route.pool.counts();
+        replicas += counts.0 as u64;
+        starting += u64::from(counts.1);
+        waiting += counts.2 as u64;
+        let counters = route.counters();
+        errors += counters.errors.load(Ordering::Relaxed);
+        for served_by in ServedBy::ALL {
+            let served = counters.served[served_by.code() as usize].load(Ordering::Relaxed);
+            calls.get_or_create(&vec![("served_by", served_by.as_str())]).inc_by(served);
+        }
+    }
+    for (name, help, value) in [
+        ("helper_replicas", "Replicas of helper instances that run", replicas),
+        ("helper_replicas_starting", "Replicas of helper instances being started", starting),
+        ("helper_calls_waiting", "Calls that wait for a replica", waiting),
+    ] {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    }
+    registry.register("helper_instances", "Helper instances by state", states);
+    registry.register("helper_calls", "Answered calls of helpers by what served them", calls);
+    registry.register("helper_call_errors", "Calls of helpers answered with an error", ConstCounter::new(errors));
 }

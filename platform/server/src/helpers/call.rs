@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use raas_core::{CanonicalEvent, FunctionId, InvocationId, TenantId, limits};
-use raas_helpers::AdminState;
+use raas_helpers::{AdminState, Schema};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -18,6 +18,12 @@ use crate::app::App;
 use crate::invoke::{Admitted, Answer, Call, CallerPolicy, InvokeError};
 use crate::scheduler::CallError;
 use crate::trace::TraceContext;
+
+/// The most work that a check against a schema may be: bytes of both, multiplied.
+const CHECK_WORK_MAX: usize = 1 << 30;
+
+/// Up to this a check takes less than about a millisecond.
+const CHECK_WORK_AT_ONCE: usize = 1 << 22;
 
 /// The longest name of a method, bytes.
 const METHOD_NAME_MAX_BYTES: usize = 128;
@@ -42,6 +48,8 @@ pub struct MethodCall {
     pub depth: u8,
     /// The function or helper instance whose code calls, where code does.
     pub caller: Option<FunctionId>,
+    /// When nobody wants the answer any more, where the caller's own time ends.
+    pub deadline: Option<Instant>,
     /// Whether nobody has asked.
     pub speculative: bool,
 }
@@ -84,10 +92,34 @@ struct Positional {
     named: BTreeMap<String, Box<RawValue>>,
 }
 
+/// Whether an instance was stopped by order since a call to it began.
+fn is_stopped(app: &App, route: &HelperRoute) -> bool {
+    let current = app.routing.load().helpers().find(|current| current.id == route.id).map(|current| current.admin);
+    current == Some(AdminState::Stopped)
+}
+
+/// Holds a value to a schema, both a tenant's: within a bound on the work, and away from who serves others where it is more
+/// than a moment's.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(schema: &Schema, text: &[u8]) -> Result<(), String> {
+    let work = schema.work(text.len());
+    if work > CHECK_WORK_MAX {
+        return Err("they are too large to be checked against a schema of that size".into());
+    }
+    let checked = || {
+        let value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let problems = schema.problems(&value);
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    };
+    if work > CHECK_WORK_AT_ONCE { tokio::task::block_in_place(checked) } else { checked() }
+}
+
 /// The key that a call is made under: the argument's own text where it is a string, else its JSON.
 fn key_of(arguments: &[u8], argument: &str) -> Result<String, MethodRefused> {
     let wrong = |text: String| MethodRefused::WrongArguments(text);
-    let named: BTreeMap<&str, Value> =
+    let named: BTreeMap<String, Value> =
         serde_json::from_slice(arguments).map_err(|error| wrong(format!("no key `{argument}`: {error}")))?;
     let key = match named.get(argument) {
         None | Some(Value::Null) => return Err(wrong(format!("`{argument}` is missing, which is the call's key"))),
@@ -111,6 +143,9 @@ pub async fn named_arguments(
     body: &[u8],
     within: Instant,
 ) -> Result<Bytes, MethodRefused> {
+    if route.admin == AdminState::Stopped {
+        return Err(MethodRefused::Stopped(route.name.clone()));
+    }
     let wrong = |text: String| Err(MethodRefused::WrongArguments(text));
     let mut loaded = route.pool.loaded();
     if loaded.methods.is_empty() {
@@ -166,14 +201,10 @@ pub async fn call_method(
     if !text.starts_with(b"{") {
         return Err(wrong("they must be a JSON object of named arguments".into()));
     }
-    let MethodCall { id, tenant, policy, trace, arrived, admitted, depth, caller, speculative, .. } = call;
+    let MethodCall { id, tenant, policy, trace, arrived, admitted, depth, caller, deadline, speculative, .. } = call;
     let found = route.method(method);
     if let Some(schema) = &found.arguments {
-        let value = serde_json::from_slice(text).map_err(|error| wrong(error.to_string()))?;
-        let problems = schema.problems(&value);
-        if !problems.is_empty() {
-            return Err(wrong(problems.join("; ")));
-        }
+        check(schema, text).map_err(wrong)?;
     }
     let key = match (&found.key, &route.keys) {
         (Some(argument), Some(leases)) => Some((key_of(text, argument)?, Arc::clone(leases))),
@@ -203,10 +234,14 @@ pub async fn call_method(
             admitted,
             depth,
             caller,
+            deadline,
             key,
             helper_epochs,
             speculative,
         })
         .await?;
+    if matches!(answer.result, Err(CallError::Stopping)) && is_stopped(app, route) {
+        return Err(MethodRefused::Stopped(route.name.clone()));
+    }
     Ok(answer)
 }

@@ -144,7 +144,10 @@ impl KeyLeases {
         let mut keys = self.keys.lock();
         if keys.len() >= KEYS_MAX && !keys.contains_key(key) {
             let now = self.clock.now();
-            keys.retain(|_, entry| entry.try_lock().map_or(true, |held| held.until > now));
+            // What somebody has taken and not locked yet is in use, too.
+            keys.retain(|_, entry| {
+                Arc::strong_count(entry) > 1 || entry.try_lock().map_or(true, |held| held.until > now)
+            });
         }
         Arc::clone(keys.entry(key.to_owned()).or_default())
     }

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use raas_core::manifest::{HelperMode, HelperState};
 use raas_core::{FunctionName, HelperInstanceId, TenantId, TimestampUs};
-use raas_helpers::{AdminState, DeviceError, Observation, Observed, Schema, check_bindings, find_devices};
+use raas_helpers::{AdminState, DeviceEdits, DeviceError, Observation, Observed, Schema, check_bindings, find_devices};
 use raas_store::{HelperInstanceRow, HelperVersionQuery, HelperVersionRow, NewHelperInstance, StoreError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -23,13 +23,16 @@ use super::route::{HelperRoute, Purpose, RouteError, RouteParts};
 use super::switchboard::Switchboard;
 use super::{precompute, training};
 use crate::app::App;
-use crate::scheduler::{CallError, Lease, Scheduler};
+use crate::scheduler::{CallError, Lease, Scheduler, VersionPool};
 
 /// How often instances are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How long a key that nobody holds is remembered, microseconds: a day.
 const KEYS_KEPT_US: i64 = 86_400_000_000;
+
+/// What is stored of an instance whose first replica is not ready yet.
+const CREATING: &str = "creating";
 
 /// How often state past its time is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -45,7 +48,9 @@ pub struct HelperManager {
     changing: Mutex<HashMap<HelperInstanceId, Arc<tokio::sync::Mutex<()>>>>,
     observed: Mutex<HashMap<HelperInstanceId, Observed>>,
     /// Instances that are being trained.
-    pub(super) training: Mutex<HashSet<HelperInstanceId>>,
+    pub(super) training: Mutex<HashMap<HelperInstanceId, Option<Arc<VersionPool>>>>,
+    /// Pools of before a change, which finish their calls.
+    ending: Mutex<HashMap<HelperInstanceId, Vec<Weak<VersionPool>>>>,
     /// When training was last begun, this process's runs only.
     pub(super) trained_at: Mutex<HashMap<HelperInstanceId, Instant>>,
     folders: HelperFolders,
@@ -171,6 +176,7 @@ impl HelperManager {
             changing: Mutex::default(),
             observed: Mutex::default(),
             training: Mutex::default(),
+            ending: Mutex::default(),
             trained_at: Mutex::default(),
             precomputed: Mutex::default(),
         }
@@ -190,11 +196,26 @@ impl HelperManager {
     /// The database does not answer.
     pub async fn load(&self, app: &App) -> Result<(), StoreError> {
         // What held keys here before has ended with its process.
-        app.store.helper_keys_release(&self.platform_id).await?;
-        for (instance, version) in app.store.helper_instance_load_all().await? {
-            let route = self
-                .parts(app, &instance, &version)
-                .and_then(|parts| Ok(HelperRoute::new(&parts, &self.scheduler, &self.switchboard, None)?));
+        app.store.helper_keys_release(&self.platform_id, app.clock.now()).await?;
+        let mut known = HashSet::new();
+        for (mut instance, version) in app.store.helper_instance_load_all().await? {
+            if instance.state == CREATING {
+                // The platform ended before its first replica was ready: it was never made.
+                app.store.helper_instance_delete(instance.id, app.clock.now()).await?;
+                continue;
+            }
+            known.insert(instance.id.to_string());
+            if version.manifest.train.is_some_and(|train| train.every_s.is_some()) {
+                self.remember_training(app, instance.id).await?;
+            }
+            let devices = find_devices(&self.folders.devices, &version.manifest.devices).unwrap_or_else(|error| {
+                // Seen as stopped, and startable once they are there again.
+                tracing::error!(helper.instance = %instance.id, error = %error, "a helper instance cannot be served; it is stopped");
+                instance.state = "stopped".into();
+                DeviceEdits::default()
+            });
+            let parts = self.parts_with(app, &instance, &version, devices);
+            let route = parts.and_then(|parts| Ok(HelperRoute::new(&parts, &self.scheduler, &self.switchboard, None)?));
             match route {
                 Ok(route) => self.publish_route(app, Arc::new(route)),
                 Err(error) => {
@@ -202,7 +223,29 @@ impl HelperManager {
                 }
             }
         }
+        self.remove_unknown_folders(&known);
         Ok(())
+    }
+
+    /// When an instance is due for training again does not begin anew with the platform.
+    async fn remember_training(&self, app: &App, instance: HelperInstanceId) -> Result<(), StoreError> {
+        let Some(last) = app.store.helper_training_list(instance, 1).await?.into_iter().next() else { return Ok(()) };
+        let ago_us = u64::try_from(app.clock.now().as_micros() - last.started.as_micros()).unwrap_or(0);
+        if let Some(at) = Instant::now().checked_sub(Duration::from_micros(ago_us)) {
+            self.trained_at.lock().insert(instance, at);
+        }
+        Ok(())
+    }
+
+    fn remove_unknown_folders(&self, known: &HashSet<String>) {
+        for entry in std::fs::read_dir(&self.folders.state).into_iter().flatten().flatten() {
+            if known.contains(&*entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                tracing::warn!(folder = %entry.path().display(), error = %error, "what a deleted helper instance kept could not be removed");
+            }
+        }
     }
 
     /// All that a route is made of. The folder that the instance keeps is there afterwards.
@@ -212,6 +255,17 @@ impl HelperManager {
         instance: &'a HelperInstanceRow,
         version: &'a HelperVersionRow,
     ) -> Result<RouteParts<'a>, ManageError> {
+        let devices = find_devices(&self.folders.devices, &version.manifest.devices)?;
+        self.parts_with(app, instance, version, devices)
+    }
+
+    fn parts_with<'a>(
+        &self,
+        app: &App,
+        instance: &'a HelperInstanceRow,
+        version: &'a HelperVersionRow,
+        devices: DeviceEdits,
+    ) -> Result<RouteParts<'a>, ManageError> {
         let state_dir = match version.manifest.state {
             HelperState::None => None,
             HelperState::Disk => {
@@ -220,7 +274,6 @@ impl HelperManager {
                 Some(folder)
             }
         };
-        let devices = find_devices(&self.folders.devices, &version.manifest.devices)?;
         let keys = (version.manifest.scaling.mode == HelperMode::PerKey).then(|| self.keys_of(app, instance.id));
         let code_dir = app.deployer.image_folder(&version.image);
         Ok(RouteParts { instance, version, code_dir, state_dir, devices, keys })
@@ -244,7 +297,8 @@ impl HelperManager {
     /// Where an instance stands.
     pub fn observed(&self, app: &App, route: &HelperRoute) -> Observed {
         let now = app.clock.now();
-        let (ready, starting, draining, failure) = route.pool.observe();
+        let (ready, starting, mut draining, failure) = route.pool.observe();
+        draining += self.ending_pools(route.id).iter().map(|pool| pool.counts().0).sum::<usize>();
         let failure = failure.map(|error| crate::gateway::Problem::of_helper(error).sentence());
         let seen = Observation { ready, starting, draining, failure };
         let mut all = self.observed.lock();
@@ -264,7 +318,7 @@ impl HelperManager {
         check_config(&version, &new.config)?;
         find_devices(&self.folders.devices, &version.manifest.devices)?;
         self.check_new_bindings(app, &new, &version)?;
-        let row = app
+        let mut row = app
             .store
             .helper_instance_create(
                 &NewHelperInstance {
@@ -289,11 +343,14 @@ impl HelperManager {
         };
         match started.await {
             Ok(route) => {
+                row.state = "serving".into();
+                app.store.helper_instance_update(&row, app.clock.now()).await?;
                 self.publish_route(app, Arc::new(route));
                 Ok(row)
             }
             Err(error) => {
                 app.store.helper_instance_delete(row.id, app.clock.now()).await?;
+                self.forget(row.id).await;
                 Err(error)
             }
         }
@@ -313,12 +370,19 @@ impl HelperManager {
         if let Some(name) = new.bindings.keys().find(|name| !version.manifest.helpers.contains(name)) {
             return invalid(format!("the helper calls nothing by the name `{name}`"));
         }
-        let mut calls: BTreeMap<String, Vec<String>> = snapshot
-            .helpers()
-            .filter(|route| route.tenant == new.tenant)
-            .map(|route| (route.name.clone(), route.bindings.values().cloned().collect()))
-            .collect();
-        calls.insert(new.name.clone(), new.bindings.values().cloned().collect());
+        // By name among the tenant's own, which a later one of the same name takes over; others' are told apart by their ids.
+        let label = |route: &HelperRoute| match route.tenant == new.tenant {
+            true => route.name.clone(),
+            false => route.id.to_string(),
+        };
+        let called = |tenant: &TenantId, bindings: &BTreeMap<String, String>| -> Vec<String> {
+            let label =
+                |instance: &String| snapshot.helper(tenant, instance).map_or(instance.clone(), |one| label(one));
+            bindings.values().map(label).collect()
+        };
+        let mut calls: BTreeMap<String, Vec<String>> =
+            snapshot.helpers().map(|route| (label(route), called(&route.tenant, &route.bindings))).collect();
+        calls.insert(new.name.clone(), called(&new.tenant, &new.bindings));
         check_bindings(&calls).map_err(|error| ManageError::Invalid("binding-cycle", error.to_string()))
     }
 
@@ -361,7 +425,10 @@ impl HelperManager {
                 version = app.store.helper_version_get(row.helper, HelperVersionQuery::Exactly(&wanted)).await?;
                 let config = serde_json::from_str(&row.config).unwrap_or_default();
                 check_config(&version, &config)?;
-                row.previous_version = Some(std::mem::replace(&mut row.version, wanted));
+                // To the same once more, as a retry does, keeps the way back.
+                if row.version != wanted {
+                    row.previous_version = Some(std::mem::replace(&mut row.version, wanted));
+                }
             }
             InstanceChange::Config(config) => {
                 check_config(&version, config)?;
@@ -378,9 +445,12 @@ impl HelperManager {
             &self.switchboard,
             Some(&known),
         )?);
+        // One replica proves what is new, also of an instance that is stopped.
+        let proves =
+            matches!(change, InstanceChange::Version(_) | InstanceChange::Rollback | InstanceChange::Config(_));
         let first = match route.admin {
-            AdminState::Stopped => None,
-            AdminState::Serving => Some(start_one(&route).await?),
+            AdminState::Stopped if !proves => None,
+            _ => Some(start_one(&route).await?),
         };
         if let (InstanceChange::Config(config), Some(lease)) = (&change, &first)
             && lease.instance().has_hook("reconfigure")
@@ -397,8 +467,12 @@ impl HelperManager {
             return Err(error.into());
         }
         self.publish_route(app, Arc::clone(&route));
+        self.ending.lock().entry(instance).or_default().push(Arc::downgrade(&known.pool));
         if matches!(change, InstanceChange::Stop { at_once: true }) {
-            known.pool.kill_all();
+            let training = self.training.lock().get(&instance).cloned().flatten();
+            for pool in self.ending_pools(instance).into_iter().chain(training) {
+                pool.kill_all();
+            }
         }
         known.pool.hand_over(Arc::clone(&route.pool));
         if route.admin == AdminState::Stopped {
@@ -427,43 +501,70 @@ impl HelperManager {
         if let Some(current) = current {
             current.pool.close();
         }
-        let folder = self.folders.state.join(route.id.to_string());
+        app.invoker.results.purge_function(route.function.id);
+        self.forget(route.id).await;
+        Ok(())
+    }
+
+    /// Removes all that is kept of an instance that is no more, beside what the database has.
+    async fn forget(&self, instance: HelperInstanceId) {
+        let folder = self.folders.state.join(instance.to_string());
         if folder.exists() {
             // What still runs there keeps its files until it closes them.
             let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
             if let Ok(Err(error)) = removed {
-                tracing::warn!(helper.instance = %route.id, error = %error, "the folder of a deleted helper instance could not be removed");
+                tracing::warn!(helper.instance = %instance, error = %error, "the folder of a helper instance that is no more could not be removed");
             }
         }
-        app.invoker.results.purge_function(route.function.id);
-        self.observed.lock().remove(&route.id);
-        self.trained_at.lock().remove(&route.id);
-        self.precomputed.lock().remove(&route.id);
-        self.changing.lock().remove(&route.id);
-        self.keys.lock().remove(&route.id);
-        Ok(())
+        self.observed.lock().remove(&instance);
+        self.trained_at.lock().remove(&instance);
+        self.precomputed.lock().remove(&instance);
+        self.changing.lock().remove(&instance);
+        self.keys.lock().remove(&instance);
+        self.ending.lock().remove(&instance);
     }
 
     /// The functions and instances that call an instance, for people.
     pub fn bound_to(&self, app: &App, route: &HelperRoute) -> Vec<String> {
         let snapshot = app.routing.load();
-        let of_tenant = snapshot.functions().filter(|function| function.tenant == route.tenant);
-        let functions = of_tenant.filter(|function| {
+        let calls = |tenant: &TenantId, bindings: &BTreeMap<String, String>| {
+            let mut called = bindings.values().filter_map(|instance| snapshot.helper(tenant, instance));
+            called.any(|called| called.id == route.id)
+        };
+        // What is another tenant's is not named.
+        let told = |tenant: TenantId, what: &str, name: &str| match tenant == route.tenant {
+            true => format!("{what} {name}"),
+            false => format!("a {what} of another tenant"),
+        };
+        let functions = snapshot.functions().filter(|function| {
             let targets = function.aliases.values().flat_map(|alias| &alias.targets);
             let mut aliased = targets.filter_map(|(number, _)| function.versions.get(number));
-            aliased.any(|version| version.manifest.helpers.values().any(|instance| *instance == route.name))
+            aliased.any(|version| calls(&function.tenant, &version.manifest.helpers))
         });
-        let mut bound: Vec<_> = functions.map(|function| format!("function {}", function.name)).collect();
-        let helpers = snapshot.helpers().filter(|other| other.tenant == route.tenant && other.id != route.id);
-        let helpers = helpers.filter(|other| other.bindings.values().any(|instance| *instance == route.name));
-        bound.extend(helpers.map(|other| format!("helper instance {}", other.name)));
+        let mut bound: Vec<_> = functions.map(|function| told(function.tenant, "function", &function.name)).collect();
+        let helpers = snapshot.helpers().filter(|other| other.id != route.id && calls(&other.tenant, &other.bindings));
+        bound.extend(helpers.map(|other| told(other.tenant, "helper instance", &other.name)));
         bound.sort();
         bound
     }
 
+    /// Pools of before the last changes in which calls still run.
+    fn ending_pools(&self, instance: HelperInstanceId) -> Vec<Arc<VersionPool>> {
+        let mut all = self.ending.lock();
+        let Some(pools) = all.get_mut(&instance) else { return Vec::new() };
+        pools.retain(|pool| pool.upgrade().is_some_and(|pool| pool.counts().0 > 0));
+        pools.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Whether an instance is being trained.
     pub fn is_training(&self, instance: HelperInstanceId) -> bool {
-        self.training.lock().contains(&instance)
+        self.training.lock().contains_key(&instance)
+    }
+
+    /// Counts and writes what replicas used until now: at the end, when they have ended.
+    pub async fn finish(&self, app: &App) {
+        self.meter.sample().await;
+        self.meter.write(app).await;
     }
 
     /// Looks at all instances again and again: notes where they stand, trains what is due, computes candidates ahead.
@@ -474,11 +575,7 @@ impl HelperManager {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = stop.cancelled() => {
-                    self.meter.sample().await;
-                    self.meter.write(&app).await;
-                    return;
-                }
+                () = stop.cancelled() => return,
             }
             let routes: Vec<_> = app.routing.load().helpers().cloned().collect();
             for route in &routes {

@@ -14,7 +14,7 @@ use raas_store::HelperMeters;
 
 use super::route::{HelperRoute, Purpose};
 use crate::app::App;
-use crate::scheduler::Instance;
+use crate::scheduler::{Instance, UsageProbe};
 
 /// How often replicas are looked at.
 const SAMPLE_EVERY: Duration = Duration::from_secs(2);
@@ -28,7 +28,8 @@ struct Tracked {
     helper: HelperInstanceId,
     purpose: Purpose,
     accelerators: u32,
-    replica: Arc<Instance>,
+    /// Not the replica itself: its place among the instances is free as soon as it has ended.
+    probe: UsageProbe,
     counted_until: Instant,
     cpu_us: u64,
 }
@@ -50,7 +51,7 @@ impl HelperMeter {
             helper: route.id,
             purpose,
             accelerators: route.accelerators(),
-            replica: Arc::clone(replica),
+            probe: replica.probe(),
             counted_until: Instant::now(),
             cpu_us: 0,
         });
@@ -65,20 +66,20 @@ impl HelperMeter {
 
     /// Counts what was used since the last time.
     pub async fn sample(&self) {
-        let replicas: Vec<_> = self.tracked.lock().values().map(|tracked| Arc::clone(&tracked.replica)).collect();
-        for replica in replicas {
-            let ended = replica.final_usage();
+        let replicas: Vec<_> = self.tracked.lock().iter().map(|(id, tracked)| (*id, tracked.probe.clone())).collect();
+        for (replica, probe) in replicas {
+            let ended = probe.final_usage();
             let usage = match ended {
                 Some(usage) => Some(usage),
-                None => replica.usage().await,
+                None => probe.usage().await,
             };
             let Some(usage) = usage else { continue };
             let mut all = self.tracked.lock();
-            let Some(tracked) = all.get_mut(&replica.id) else { continue };
+            let Some(tracked) = all.get_mut(&replica) else { continue };
             let used = tracked.count(usage);
             let key = (tracked.tenant, tracked.helper);
             if ended.is_some() {
-                all.remove(&replica.id);
+                all.remove(&replica);
             }
             drop(all);
             self.sums.lock().entry(key).or_default().add(&used);

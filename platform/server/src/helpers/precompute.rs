@@ -94,6 +94,7 @@ async fn compute(app: &Arc<App>, route: &Arc<HelperRoute>, cpu_millis: u32, limi
             admitted: Admitted::within_a_call(),
             depth: 0,
             caller: None,
+            deadline: None,
             speculative: true,
         };
         if call_method(app, route, &candidate.method, call).await.is_ok_and(|answer| answer.result.is_ok()) {

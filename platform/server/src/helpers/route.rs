@@ -9,8 +9,8 @@ use raas_core::manifest::CacheMode;
 use raas_core::{FunctionId, HelperInstanceId, HelperManifest, KeyPrefix, SharingScope, TenantId, VersionDigest};
 use raas_helpers::{AdminState, DeviceEdits, Schema};
 use raas_store::{HelperInstanceRow, HelperVersionRow};
-use serde_json::Value;
 
+use super::call::check;
 use super::keys::KeyLeases;
 use super::switchboard::{RuntimeCalls, Switchboard};
 use crate::routing::{FunctionCounters, FunctionRoute, ResultCheck, VersionRoute};
@@ -224,12 +224,8 @@ impl HelperRoute {
 
 fn result_check_of(schema: Arc<Schema>) -> ResultCheck {
     Arc::new(move |body: &[u8]| {
-        let value: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        let problems = schema.problems(&value);
-        if problems.is_empty() {
-            return Ok(());
-        }
-        Err(format!("the result does not fit the schema that the helper declares: {}", problems.join("; ")))
+        check(&schema, body)
+            .map_err(|problems| format!("the result does not fit the schema that the helper declares: {problems}"))
     })
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raas_contract::{Answer, CallSink, FunctionError, Operation, ParentCall, PendingAnswer, RuntimeCall};
+use raas_contract::{Answer, CallSink, FunctionError, Operation, Parent, ParentCall, PendingAnswer, RuntimeCall};
 use raas_core::{FunctionId, HelperInstanceId, InvocationId, Origin, TenantId, limits};
 use raas_helpers::{StateError, StateWriter, parse_commit};
 use raas_store::StateCommit;
@@ -141,6 +141,11 @@ impl CallSink for RuntimeCalls {
     }
 }
 
+/// What is said to code whose caller has had its answer.
+fn over() -> Problem {
+    Problem::code_only("cancelled", "the call that this belongs to is over", Origin::Caller)
+}
+
 fn refusal(kind: &str, problem: &Problem) -> Bytes {
     let view = Refusal {
         kind,
@@ -168,7 +173,15 @@ async fn call_helper(app: &Arc<App>, allowed: &Allowed, call: RuntimeCall) -> An
         return refused(Problem::not_found("helper instance", instance));
     };
     let id = InvocationId::generate();
-    let parent = call.parent;
+    if call.parent == Parent::Over {
+        return refused(over());
+    }
+    if call.body.len() > limits::BODY_MAX_BYTES {
+        let text =
+            format!("the arguments have {} bytes; at most {} are allowed", call.body.len(), limits::BODY_MAX_BYTES);
+        return refused(Problem::code_only("wrong-arguments", &text, Origin::Caller));
+    }
+    let parent = call.parent.running().cloned();
     let within = parent.as_ref().map_or(OUTSIDE_WITHIN, |parent| remaining(app, parent));
     let trace = parent.as_ref().and_then(|parent| parent.trace_context.split('\n').next());
     let trace_state = parent.as_ref().and_then(|parent| parent.trace_context.split('\n').nth(1));
@@ -190,6 +203,7 @@ async fn call_helper(app: &Arc<App>, allowed: &Allowed, call: RuntimeCall) -> An
         admitted: Admitted::within_a_call(),
         depth: parent.as_ref().map_or(0, |parent| parent.depth).saturating_add(1),
         caller: Some(allowed.caller),
+        deadline: Some(within),
         speculative: false,
     };
     match tokio::time::timeout_at(within.into(), call_method(app, &route, method, method_call)).await {
@@ -214,7 +228,7 @@ async fn state(app: &App, own: &OwnState, call: RuntimeCall) -> Answer {
     let outcome = match call.operation {
         Operation::StateGet => state_get(app, instance, &call.target).await,
         Operation::StateList => state_list(app, instance, &call.target, &call.body).await,
-        _ => state_commit(&app.state_writer, own, call.parent.as_ref(), &call.body).await,
+        _ => state_commit(&app.state_writer, own, &call.parent, &call.body).await,
     };
     outcome.map_err(|error| {
         let origin = if error.is_platform() { Origin::Platform } else { Origin::Helper };
@@ -242,17 +256,15 @@ async fn state_list(app: &App, instance: HelperInstanceId, prefix: &str, body: &
     Ok(serde_json::to_vec(&keys).unwrap_or_default().into())
 }
 
-async fn state_commit(
-    writer: &StateWriter,
-    own: &OwnState,
-    parent: Option<&ParentCall>,
-    body: &[u8],
-) -> Result<Bytes, StateError> {
+async fn state_commit(writer: &StateWriter, own: &OwnState, parent: &Parent, body: &[u8]) -> Result<Bytes, StateError> {
+    if *parent == Parent::Over {
+        return Err(StateError::CallOver);
+    }
     let writes = parse_commit(body)?;
     if writes.is_empty() {
         return Ok(Bytes::new());
     }
-    let call = parent.map(|parent| InvocationId::from_bytes(parent.invocation_id));
+    let call = parent.running().map(|parent| InvocationId::from_bytes(parent.invocation_id));
     let key = own.keys.as_ref().zip(call).and_then(|(keys, call)| keys.fence_of(call));
     writer.commit(StateCommit { instance: own.instance, writes, quota_bytes: own.quota_bytes, key }).await?;
     Ok(Bytes::new())

@@ -72,8 +72,12 @@ impl HelperManager {
     /// # Errors
     /// [`ManageError`]; the data version and all answers are as before then.
     pub async fn train(&self, app: &Arc<App>, route: &HelperRoute) -> Result<Trained, ManageError> {
-        if !self.training.lock().insert(route.id) {
-            return Err(ManageError::Busy(format!("`{}` is being trained already", route.name)));
+        {
+            let mut training = self.training.lock();
+            if training.contains_key(&route.id) {
+                return Err(ManageError::Busy(format!("`{}` is being trained already", route.name)));
+            }
+            training.insert(route.id, None);
         }
         let begun = Instant::now();
         self.trained_at.lock().insert(route.id, begun);
@@ -101,6 +105,7 @@ impl HelperManager {
         let spec = spec(&self.parts(app, &instance, &version)?, self.switchboard(), Purpose::Train)?;
         let limit_s = spec.manifest.timeout_s;
         let pool = self.scheduler().version_pool(spec);
+        self.training.lock().insert(route.id, Some(Arc::clone(&pool)));
         let within = Duration::from_secs(u64::from(version.manifest.start_timeout_s)) + START_MARGIN;
         let returned = async {
             let lease = pool.acquire(Instant::now() + within).await.map_err(ManageError::Start)?;

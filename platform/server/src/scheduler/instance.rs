@@ -55,6 +55,22 @@ pub struct InstanceStatus {
     pub started_at: String,
 }
 
+/// A look at what an instance's sandbox uses.
+#[derive(Clone)]
+pub struct UsageProbe(SandboxHandle);
+
+impl UsageProbe {
+    /// What it has used and uses; nothing once it is gone.
+    pub async fn usage(&self) -> Option<SandboxUsage> {
+        self.0.usage().await.ok()
+    }
+
+    /// What it had used when it ended, if it has.
+    pub fn final_usage(&self) -> Option<SandboxUsage> {
+        self.0.exit().map(|exit| exit.usage)
+    }
+}
+
 impl Instance {
     pub(super) fn new(
         id: InstanceId,
@@ -94,7 +110,7 @@ impl Instance {
     }
 
     /// What the runtime said of its code.
-    pub fn loaded(&self) -> Loaded {
+    pub fn loaded(&self) -> Arc<Loaded> {
         self.connection.loaded()
     }
 
@@ -187,14 +203,9 @@ impl Instance {
         }
     }
 
-    /// What its sandbox has used and uses; nothing once it is gone.
-    pub async fn usage(&self) -> Option<SandboxUsage> {
-        self.sandbox.usage().await.ok()
-    }
-
-    /// What its sandbox had used when it ended, if it has.
-    pub fn final_usage(&self) -> Option<SandboxUsage> {
-        self.sandbox.exit().map(|exit| exit.usage)
+    /// A look at what it uses, which does not keep its place.
+    pub fn probe(&self) -> UsageProbe {
+        UsageProbe(self.sandbox.clone())
     }
 
     /// Ends it at once, whatever it does.

@@ -12,7 +12,7 @@ mod version_pool;
 mod warm_pool;
 
 pub use error::CallError;
-pub use instance::{Instance, InstanceStatus, micros_since};
+pub use instance::{Instance, InstanceStatus, UsageProbe, micros_since};
 pub use launch::{LaunchLimits, Launcher};
 pub use spawner::SpawnerHandle;
 pub use version_pool::{HelperSpec, Lease, VersionPool, VersionSpec};
@@ -86,10 +86,19 @@ impl Scheduler {
         self.launcher.watched().lock().iter().flat_map(|pool| pool.statuses()).collect()
     }
 
-    /// Stops every instance. Requests in flight should have drained before.
-    pub fn stop(&self) {
-        self.launcher.stop();
+    /// Stops every instance, and waits for helpers that have a `stop()` for as long as those may take. Requests in flight
+    /// should have drained before.
+    pub async fn stop(&self) {
         let pools = std::mem::take(&mut *self.launcher.watched().lock());
+        let last_words: Vec<_> = pools.iter().flat_map(|pool| pool.last_words()).collect();
+        for pool in &pools {
+            pool.close();
+        }
+        let ended = futures_util::future::join_all(last_words.into_iter().map(|(instance, within)| async move {
+            let _ = tokio::time::timeout(within, instance.ended()).await;
+        }));
+        ended.await;
+        self.launcher.stop();
         for pool in pools {
             pool.close();
         }

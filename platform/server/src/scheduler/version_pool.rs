@@ -13,7 +13,7 @@ use raas_contract::{CallSink, HelperInit, Loaded};
 use raas_core::{FunctionId, FunctionManifest, HelperHealth, HelperTimeouts, InstanceId, TenantId, limits};
 use raas_helpers::{Breaker, DeviceEdits};
 use std::path::PathBuf;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::error::CallError;
 use super::instance::{Instance, InstanceStatus, STOP_GRACE, micros_since};
@@ -76,8 +76,6 @@ struct Slot {
     idle_since: Instant,
     /// Takes no more calls.
     draining: bool,
-    /// Rung when a place in it is given back.
-    returned: Arc<Notify>,
     /// How its calls have ended, where it is a helper's.
     breaker: Breaker,
     /// When it is asked next whether it is well, and how often in a row it was not.
@@ -85,6 +83,8 @@ struct Slot {
 }
 
 struct Waiter {
+    /// The one instance that will do, while it lives.
+    wanted: Option<InstanceId>,
     grant: oneshot::Sender<Result<Grant, CallError>>,
 }
 
@@ -127,6 +127,12 @@ struct State {
     suspended: bool,
 }
 
+impl State {
+    fn is_serving(&self, id: InstanceId) -> bool {
+        self.slots.iter().any(|slot| slot.instance.id == id && !slot.draining)
+    }
+}
+
 /// The instances of one version.
 pub struct VersionPool {
     spec: VersionSpec,
@@ -163,6 +169,12 @@ impl VersionPool {
         self.spec.helper.as_ref().map_or(STOP_GRACE, |helper| Duration::from_secs(u64::from(helper.timeouts.stop_s)))
     }
 
+    /// The helpers' instances that have something to do when they stop, and for how long.
+    pub(super) fn last_words(&self) -> Vec<(Arc<Instance>, Duration)> {
+        let all = if self.spec.helper.is_some() { self.instances() } else { Vec::new() };
+        all.into_iter().filter(|one| one.has_hook("stop")).map(|one| (one, self.stop_grace())).collect()
+    }
+
     /// The instances that run.
     pub fn instances(&self) -> Vec<Arc<Instance>> {
         self.state.lock().slots.iter().map(|slot| Arc::clone(&slot.instance)).collect()
@@ -191,10 +203,22 @@ impl VersionPool {
     /// # Errors
     /// [`CallError`]: queue full, nothing free in time, the code does not load, the platform stops or lacks a sandbox.
     pub async fn acquire(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
+        self.acquire_in(None, deadline).await
+    }
+
+    /// The same in this very instance while it lives; in any where it is gone or none is named.
+    ///
+    /// # Errors
+    /// As of [`Self::acquire`].
+    pub async fn acquire_in(
+        self: &Arc<Self>,
+        wanted: Option<InstanceId>,
+        deadline: Instant,
+    ) -> Result<Lease, CallError> {
         let mut pool = Arc::clone(self);
         // Ends: every pool hands over once, to one that was made after it.
         loop {
-            match pool.acquire_here(deadline).await {
+            match pool.acquire_here(wanted, deadline).await {
                 Err(CallError::Stopping) => match pool.successor() {
                     Some(successor) => pool = successor,
                     None => return Err(CallError::Stopping),
@@ -204,50 +228,20 @@ impl VersionPool {
         }
     }
 
-    /// Gets a place in this very instance, waiting for one while it lives; in any where it is gone or none is named.
-    ///
-    /// # Errors
-    /// As of [`Self::acquire`].
-    pub async fn acquire_in(
-        self: &Arc<Self>,
-        instance: Option<InstanceId>,
-        deadline: Instant,
-    ) -> Result<Lease, CallError> {
-        let begun = Instant::now();
-        while let Some(id) = instance {
-            let concurrency = self.spec.manifest.scaling.concurrency;
-            let returned = {
-                let mut state = self.state.lock();
-                let slot = state.slots.iter_mut().find(|slot| slot.instance.id == id && !slot.draining);
-                let Some(slot) = slot else { break };
-                if slot.in_flight < concurrency {
-                    slot.in_flight += 1;
-                    return Ok(self.lease(&slot.instance));
-                }
-                Arc::clone(&slot.returned)
-            };
-            let notified = tokio::time::timeout(Duration::from_millis(50), returned.notified()).await;
-            if notified.is_err() && Instant::now() >= deadline {
-                let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                return Err(CallError::NoCapacity { waited_ms });
-            }
-        }
-        self.acquire(deadline).await
-    }
-
     fn successor(&self) -> Option<Arc<Self>> {
         self.state.lock().successor.clone()
     }
 
-    async fn acquire_here(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
+    async fn acquire_here(self: &Arc<Self>, wanted: Option<InstanceId>, deadline: Instant) -> Result<Lease, CallError> {
         let asked = Instant::now();
         let (receiver, newly_watched) = {
             let mut state = self.state.lock();
             if state.closed {
                 return Err(CallError::Stopping);
             }
-            if state.waiters.is_empty()
-                && let Some(lease) = self.take_free(&mut state)
+            let wanted = wanted.filter(|id| state.is_serving(*id));
+            if state.waiters.iter().all(|waiter| waiter.wanted.is_some() && waiter.wanted != wanted)
+                && let Some(lease) = self.take_free(&mut state, wanted)
             {
                 return Ok(lease);
             }
@@ -266,7 +260,7 @@ impl VersionPool {
                 return Err(CallError::QueueFull { limit: limits::QUEUE_MAX_WAITS });
             }
             let (grant, receiver) = oneshot::channel();
-            state.waiters.push_back(Waiter { grant });
+            state.waiters.push_back(Waiter { wanted, grant });
             self.start_wanted(&mut state);
             (receiver, !std::mem::replace(&mut state.watched, true))
         };
@@ -287,7 +281,7 @@ impl VersionPool {
     }
 
     /// The free instance with the fewest calls, the first among equals, so that the last ones fall idle.
-    fn take_free(self: &Arc<Self>, state: &mut State) -> Option<Lease> {
+    fn take_free(self: &Arc<Self>, state: &mut State, wanted: Option<InstanceId>) -> Option<Lease> {
         let concurrency = self.spec.manifest.scaling.concurrency;
         let now = self.spec.helper.as_ref().map(|_| Instant::now());
         // A doubtful instance is better than none.
@@ -296,6 +290,7 @@ impl VersionPool {
             .slots
             .iter_mut()
             .filter(|slot| !slot.draining && slot.in_flight < concurrency)
+            .filter(|slot| wanted.is_none_or(|id| slot.instance.id == id))
             .min_by_key(|slot| (doubtful(slot), slot.in_flight))?;
         slot.in_flight += 1;
         Some(self.lease(&slot.instance))
@@ -316,7 +311,8 @@ impl VersionPool {
     /// Starts instances for the waits that those starting will not serve.
     fn start_wanted(self: &Arc<Self>, state: &mut State) {
         let concurrency = self.spec.manifest.scaling.concurrency as usize;
-        let waiting = state.waiters.iter().filter(|waiter| !waiter.grant.is_closed()).count();
+        let waiting = |waiter: &&Waiter| waiter.wanted.is_none() && !waiter.grant.is_closed();
+        let waiting = state.waiters.iter().filter(waiting).count();
         let wanted = waiting.div_ceil(concurrency);
         while (state.starting as usize) < wanted && self.start_one(state, Purpose::Call) {}
     }
@@ -332,7 +328,7 @@ impl VersionPool {
     /// Whether calls wait and nothing is being started for them.
     pub(super) fn is_held_up(&self) -> bool {
         let state = self.state.lock();
-        state.starting == 0 && state.waiters.iter().any(|waiter| !waiter.grant.is_closed())
+        state.starting == 0 && state.waiters.iter().any(|waiter| waiter.wanted.is_none() && !waiter.grant.is_closed())
     }
 
     /// Starts an instance. Returns `false` where there may be no more of this version or of this tenant.
@@ -367,7 +363,10 @@ impl VersionPool {
         if !std::mem::take(&mut self.state.lock().suspended) || !instance.has_hook("resume") {
             return Ok(());
         }
-        instance.hook(r#"{"hook":"resume"}"#, helper.timeouts.resume_s).await.map(|_| ())
+        let resumed = instance.hook(r#"{"hook":"resume"}"#, helper.timeouts.resume_s).await;
+        // The next one that starts is told, where this one could not be.
+        self.state.lock().suspended |= resumed.is_err();
+        resumed.map(|_| ())
     }
 
     fn started(self: &Arc<Self>, outcome: Result<Arc<Instance>, CallError>, purpose: Purpose, cold_us: u64) {
@@ -382,7 +381,6 @@ impl VersionPool {
                     in_flight: 0,
                     idle_since: Instant::now(),
                     draining: false,
-                    returned: Arc::default(),
                     breaker: Breaker::default(),
                     health: (Instant::now() + self.health_every(), 0),
                 });
@@ -422,13 +420,20 @@ impl VersionPool {
 
     /// Hands free places to those who wait, the longest first.
     fn grant_free(self: &Arc<Self>, state: &mut State, cold_us: Option<u64>) {
-        while let Some(waiter) = state.waiters.pop_front() {
+        let mut passed = VecDeque::new();
+        while let Some(mut waiter) = state.waiters.pop_front() {
             if waiter.grant.is_closed() {
                 continue;
             }
-            let Some(mut lease) = self.take_free(state) else {
-                state.waiters.push_front(waiter);
-                return;
+            waiter.wanted = waiter.wanted.filter(|id| state.is_serving(*id));
+            let Some(mut lease) = self.take_free(state, waiter.wanted) else {
+                let for_any = waiter.wanted.is_none();
+                passed.push_back(waiter);
+                // Nobody behind one who takes any is better off, but those who want one that has a place.
+                if for_any && state.waiters.iter().all(|waiter| waiter.wanted.is_none()) {
+                    break;
+                }
+                continue;
             };
             lease.cold_start = cold_us.is_some();
             let grant = Grant { lease, cold_us: cold_us.unwrap_or(0) };
@@ -438,13 +443,14 @@ impl VersionPool {
                 self.give_back(state, &grant.lease.instance);
             }
         }
+        passed.append(&mut state.waiters);
+        state.waiters = passed;
     }
 
     fn give_back(&self, state: &mut State, instance: &Arc<Instance>) {
         if let Some(slot) = state.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, instance)) {
             slot.in_flight = slot.in_flight.saturating_sub(1);
             slot.idle_since = Instant::now();
-            slot.returned.notify_one();
         }
     }
 
@@ -474,6 +480,8 @@ impl VersionPool {
         instance.kill();
         let mut state = self.state.lock();
         state.slots.retain(|slot| !Arc::ptr_eq(&slot.instance, instance));
+        // Those who wanted it take any now.
+        self.grant_free(&mut state, None);
         self.start_wanted(&mut state);
     }
 
@@ -488,6 +496,7 @@ impl VersionPool {
             state.slots.retain(|slot| !Arc::ptr_eq(&slot.instance, instance));
             instance.kill();
         }
+        self.grant_free(&mut state, None);
         self.start_wanted(&mut state);
     }
 
@@ -517,8 +526,11 @@ impl VersionPool {
         let now = Instant::now();
         let mut due = Vec::new();
         for slot in &mut self.state.lock().slots {
-            if slot.health.0 <= now && slot.in_flight == 0 && !slot.draining && slot.instance.has_hook("health") {
-                slot.health.0 = now + self.health_every();
+            if slot.health.0 > now || slot.in_flight > 0 || slot.draining {
+                continue;
+            }
+            slot.health.0 = now + self.health_every();
+            if slot.instance.has_hook("health") {
                 slot.in_flight += 1;
                 due.push((self.lease(&slot.instance), slot.idle_since));
             }
@@ -703,7 +715,7 @@ impl VersionPool {
     }
 
     /// What a ready instance said of its code; nothing where there is none.
-    pub fn loaded(&self) -> Loaded {
+    pub fn loaded(&self) -> Arc<Loaded> {
         self.state.lock().slots.first().map(|slot| slot.instance.loaded()).unwrap_or_default()
     }
 
@@ -740,6 +752,11 @@ impl Lease {
     /// The instance.
     pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
+    }
+
+    /// Whether it is one of this pool's: a pool that was handed over has its calls served by another.
+    pub fn is_of(&self, pool: &Arc<VersionPool>) -> bool {
+        Arc::ptr_eq(&self.pool, pool)
     }
 
     /// Takes the instance out of service because a call in it ran past its timeout. An instance that runs one call at a time

@@ -132,7 +132,7 @@ async fn the_newest_version_is_the_highest_release(db: Database) {
 
 async fn instances_are_made_listed_changed_and_deleted(db: Database) {
     let mut row = instance(&db, "mine").await;
-    assert_eq!((row.data_version, row.state.as_str(), row.state_bytes), (1, "serving", 0));
+    assert_eq!((row.data_version, row.state.as_str(), row.state_bytes), (1, "creating", 0));
     assert_eq!(db.store.helper_instance_get_by_id(row.id).await.unwrap(), row);
     assert_eq!(db.store.helper_instance_list(row.tenant).await.unwrap(), [row.clone()]);
     row.config = "{}".into();
@@ -148,7 +148,8 @@ async fn instances_are_made_listed_changed_and_deleted(db: Database) {
     assert!(matches!(db.store.helper_instance_get_by_id(row.id).await, Err(StoreError::NotFound { .. })));
     assert!(matches!(db.store.helper_instance_update(&row, NOW).await, Err(StoreError::NotFound { .. })));
     assert!(matches!(db.store.helper_instance_delete(row.id, NOW).await, Err(StoreError::NotFound { .. })));
-    assert!(keys(&db, row.id, "", NOW).await.is_empty(), "its state went with it");
+    assert_eq!(db.store.helper_state_sweep(NOW).await.unwrap(), 1, "its state goes with it");
+    assert!(keys(&db, row.id, "", NOW).await.is_empty());
     assert!(matches!(commit(&db, row.id, vec![put("k", b"v")]).await, Err(StoreError::NotFound { .. })));
     let again = instance(&db, "mine").await;
     assert_ne!(again.id, row.id, "the name is free");
@@ -300,8 +301,8 @@ async fn a_key_has_one_holder_and_old_ones_write_nothing(db: Database) {
 async fn keys_of_a_platform_are_given_back_and_old_ones_forgotten(db: Database) {
     let id = instance(&db, "mine").await.id;
     take(&db, id, "p/a", None, NOW).await;
-    assert_eq!(db.store.helper_keys_release("q").await.unwrap(), 0);
-    assert_eq!(db.store.helper_keys_release("p").await.unwrap(), 1);
+    assert_eq!(db.store.helper_keys_release("q", NOW).await.unwrap(), 0);
+    assert_eq!(db.store.helper_keys_release("p", later(1)).await.unwrap(), 1);
     assert_eq!(take(&db, id, "q/b", None, later(1)).await, KeyLease::Held { fence: 2, until: later(101) });
     assert_eq!(db.store.helper_keys_sweep(later(101)).await.unwrap(), 0);
     assert_eq!(db.store.helper_keys_sweep(later(102)).await.unwrap(), 1);
