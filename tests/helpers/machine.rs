@@ -29,6 +29,7 @@ fn a_folder_is_kept_over_replicas_versions_and_kills() {
     client.method("other", "lines", &json!({})).expect(502);
     let folder = super::platform().path().join("helpers").join(other["id"].as_str().unwrap());
     assert!(folder.is_dir());
+    assert_eq!(client.show_helper("mine")["disk_bytes"], "one\ntwo\nthree\n".len());
     client.delete("/v1/helper-instances/other").expect(204);
     assert!(!folder.exists());
 }

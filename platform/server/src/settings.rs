@@ -65,7 +65,7 @@ pub struct PoolSettings {
 pub struct InstanceSettings {
     /// All sandboxes of the platform together, pools included.
     pub max: u32,
-    /// All instances of one tenant together.
+    /// All function instances of one tenant together, and as many replicas of its helpers.
     pub tenant_max: u32,
     /// How long a sandbox may take until its interpreter is up, seconds.
     pub boot_timeout_s: u32,

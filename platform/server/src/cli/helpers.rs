@@ -191,8 +191,11 @@ fn show(screen: Screen, client: &Client, instance: &str) -> Outcome {
             ("config", instance["config"].to_string()),
             ("created", moment(text(instance, "created_at"))),
         ];
+        if let Some(disk) = instance["disk_bytes"].as_u64() {
+            lines.push(("folder size", bytes(disk)));
+        }
         if let Some(previous) = instance["previous_version"].as_str() {
-            lines.push(("before", previous.to_owned()));
+            lines.push(("previous version", previous.to_owned()));
         }
         let mut table = Table::new(&["REPLICA", "PHASE", ">IN FLIGHT", "STARTED"]);
         for replica in items(instance, "replicas") {

@@ -129,6 +129,9 @@ pub struct InstanceDetail {
     pub shared_with: Vec<String>,
     /// Answers since the platform started.
     pub served: ServedCounts,
+    /// Bytes of the folder that it keeps, where it keeps one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
     /// Whether it is being trained now.
     pub training: bool,
 }
@@ -277,6 +280,7 @@ pub async fn show(
             stale: served(ServedBy::Stale),
             errors: counters.errors.load(Ordering::Relaxed),
         },
+        disk_bytes: app.helpers.disk_bytes(&route).await,
         training: app.helpers.is_training(route.id),
     }))
 }

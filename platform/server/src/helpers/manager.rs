@@ -5,7 +5,7 @@
 //! are served by the new one, calls that run end where they are. What fails before the change is written down changes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ const KEYS_KEPT_US: i64 = 86_400_000_000;
 
 /// What is stored of an instance whose first replica is not ready yet.
 const CREATING: &str = "creating";
+
+/// Files of a kept folder that are looked at for its size.
+const FILES_MEASURED_MAX: usize = 200_000;
 
 /// How often state past its time is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -556,6 +559,12 @@ impl HelperManager {
         pools.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Bytes of the files that an instance keeps in its folder, where it has one.
+    pub async fn disk_bytes(&self, route: &HelperRoute) -> Option<u64> {
+        let folder = route.pool.spec().helper.as_ref()?.state_dir.clone()?;
+        tokio::task::spawn_blocking(move || size_of(&folder)).await.ok()
+    }
+
     /// Whether an instance is being trained.
     pub fn is_training(&self, instance: HelperInstanceId) -> bool {
         self.training.lock().contains_key(&instance)
@@ -600,6 +609,25 @@ impl HelperManager {
             }
         }
     }
+}
+
+/// Bytes of all files below a folder, as many as are looked at.
+fn size_of(folder: &Path) -> u64 {
+    let (mut folders, mut bytes, mut seen) = (vec![folder.to_owned()], 0, 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > FILES_MEASURED_MAX {
+                return bytes;
+            }
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => folders.push(entry.path()),
+                Ok(found) => bytes += found.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
 }
 
 /// Starts the first replica of a route that nobody knows yet. On failure its pool is closed.

@@ -33,19 +33,23 @@ pub(super) enum Purpose {
     Minimum,
 }
 
-/// A tenant's place among its own instances; given back when dropped.
+/// Whose instances are counted together: a tenant's functions, and apart from them its helpers, so that functions which wait
+/// for a helper never hold the place that it needs.
+pub(super) type CountedTogether = (TenantId, bool);
+
+/// A place among a tenant's own instances; given back when dropped.
 pub(super) struct TenantPlace {
-    tenant: TenantId,
-    counts: Arc<Mutex<HashMap<TenantId, u32>>>,
+    of: CountedTogether,
+    counts: Arc<Mutex<HashMap<CountedTogether, u32>>>,
 }
 
 impl Drop for TenantPlace {
     fn drop(&mut self) {
         let mut counts = self.counts.lock();
-        if let Some(count) = counts.get_mut(&self.tenant) {
+        if let Some(count) = counts.get_mut(&self.of) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.tenant);
+                counts.remove(&self.of);
             }
         }
     }
@@ -56,7 +60,7 @@ impl Drop for TenantPlace {
 pub struct LaunchLimits {
     /// All sandboxes together.
     pub instances_max: u32,
-    /// All instances of one tenant.
+    /// All function instances of one tenant, and all its helpers' replicas.
     pub tenant_max: u32,
     /// Until the interpreter is up, seconds.
     pub boot_timeout_s: u32,
@@ -75,7 +79,7 @@ pub struct Launcher {
     logs: LogWriter,
     clock: Arc<dyn Clock>,
     stopping: CancellationToken,
-    tenants: Arc<Mutex<HashMap<TenantId, u32>>>,
+    tenants: Arc<Mutex<HashMap<CountedTogether, u32>>>,
     /// Pools that have, or wait for, instances.
     watched: Mutex<Vec<Arc<VersionPool>>>,
 }
@@ -130,19 +134,19 @@ impl Launcher {
     }
 
     /// Whether a tenant has all the instances it may have.
-    pub(super) fn tenant_is_full(&self, tenant: TenantId) -> bool {
+    pub(super) fn tenant_is_full(&self, tenant: CountedTogether) -> bool {
         self.tenants.lock().get(&tenant).is_some_and(|count| *count >= self.limits.tenant_max)
     }
 
     /// A place among the tenant's instances, if it has one left.
-    pub(super) fn tenant_place(&self, tenant: TenantId) -> Option<TenantPlace> {
+    pub(super) fn tenant_place(&self, of: CountedTogether) -> Option<TenantPlace> {
         let mut counts = self.tenants.lock();
-        let count = counts.entry(tenant).or_insert(0);
+        let count = counts.entry(of).or_insert(0);
         if *count >= self.limits.tenant_max {
             return None;
         }
         *count += 1;
-        Some(TenantPlace { tenant, counts: Arc::clone(&self.tenants) })
+        Some(TenantPlace { of, counts: Arc::clone(&self.tenants) })
     }
 
     /// Resolves when a launch found no place.

@@ -63,10 +63,13 @@ impl Scheduler {
                 pool.start_for_waits();
             }
             for held_up in pools.iter().filter(|pool| pool.is_held_up()) {
-                let tenant = held_up.spec().tenant;
+                let counted = held_up.spec().counted_together();
                 // The tenant's own idle instances make room for its calls.
-                if self.launcher.tenant_is_full(tenant) {
-                    pools.iter().filter(|pool| pool.spec().tenant == tenant).any(|pool| pool.retire_one_idle());
+                if self.launcher.tenant_is_full(counted) {
+                    pools
+                        .iter()
+                        .filter(|pool| pool.spec().counted_together() == counted)
+                        .any(|pool| pool.retire_one_idle());
                 }
             }
             if self.launcher.capacity_short() {

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::error::CallError;
 use super::instance::{Instance, InstanceStatus, STOP_GRACE, micros_since};
-use super::launch::{Launcher, Purpose};
+use super::launch::{CountedTogether, Launcher, Purpose};
 use super::lifecycle::Phase;
 
 /// How long to wait before the minimum is tried again after an instance failed to start.
@@ -68,6 +68,13 @@ pub struct HelperSpec {
     pub timeouts: HelperTimeouts,
     /// How often replicas are asked whether they are well.
     pub health: HelperHealth,
+}
+
+impl VersionSpec {
+    /// Whose instances its own are counted with.
+    pub(super) fn counted_together(&self) -> CountedTogether {
+        (self.tenant, self.helper.is_some())
+    }
 }
 
 struct Slot {
@@ -337,7 +344,7 @@ impl VersionPool {
         if state.closed || alive >= self.spec.manifest.scaling.max as usize {
             return false;
         }
-        let Some(place) = self.launcher.tenant_place(self.spec.tenant) else { return false };
+        let Some(place) = self.launcher.tenant_place(self.spec.counted_together()) else { return false };
         state.starting += 1;
         let pool = Arc::clone(self);
         tokio::spawn(async move {
