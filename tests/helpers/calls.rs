@@ -104,8 +104,12 @@ fn an_instance_that_cannot_be_is_not_made() {
         (&problem["origin"], &problem["error"]["message"]),
         (&json!("helper"), &json!("cannot start like this"))
     );
+    client.publish(&Function::helper_version("counter", "1.0.1", "[methods.typo]\ncache_ttl_s = 1\n", COUNTER));
+    let problem =
+        create(json!({"helper": format!("{helper}@1.0.1"), "name": "a"})).problem(422, "unknown-method", "caller");
+    assert!(problem["title"].as_str().unwrap().contains("methods.typo"), "{problem}");
     assert!(client.list("/v1/helper-instances").is_empty(), "none of them is there");
-    client.create_helper("counter", "a", &json!({}));
+    create(json!({"helper": format!("{helper}@1.0.0"), "name": "a"})).expect(201);
     create(json!({"helper": helper, "name": "a"})).problem(409, "conflict", "caller");
 }
 

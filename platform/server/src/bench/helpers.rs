@@ -29,6 +29,9 @@ const CALLS_OVER_CHANGES: usize = 1_000;
 /// Callers at once meanwhile.
 const CALLERS: usize = 4;
 
+/// Writes that are acknowledged before the next kill, at least.
+const WRITES_BEFORE_A_KILL: usize = 20;
+
 /// How often everything is killed to see what survives.
 const KILLS: usize = 100;
 
@@ -355,8 +358,13 @@ pub fn kills(plan: &Plan, rows: &mut Vec<Row>) -> anyhow::Result<()> {
                     }
                 });
             }
-            // At any moment of a write: the delays fall between all that a write is made of.
-            std::thread::sleep(Duration::from_micros(20_000 + (round as u64 * 7919) % 30_000));
+            // Once there is something to lose, at any moment of a write: the delays fall between all that it is made of.
+            let told = || acknowledged.lock().unwrap_or_else(|poison| poison.into_inner()).len();
+            let begun = Instant::now();
+            while told() < WRITES_BEFORE_A_KILL && begun.elapsed() < Duration::from_secs(20) {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            std::thread::sleep(Duration::from_micros((round as u64 * 7919) % 20_000));
             platform.kill();
             gone.store(true, Ordering::Relaxed);
         });

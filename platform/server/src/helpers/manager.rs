@@ -611,6 +611,12 @@ impl HelperManager {
     }
 }
 
+/// A method that the manifest says something of and the class does not have: what is said would never count.
+fn undeclared(route: &HelperRoute, lease: &Lease) -> Option<String> {
+    let loaded = lease.instance().loaded();
+    route.manifest.methods.keys().find(|name| !loaded.methods.contains(name)).cloned()
+}
+
 /// Bytes of all files below a folder, as many as are looked at.
 fn size_of(folder: &Path) -> u64 {
     let (mut folders, mut bytes, mut seen) = (vec![folder.to_owned()], 0, 0);
@@ -634,7 +640,15 @@ fn size_of(folder: &Path) -> u64 {
 async fn start_one(route: &HelperRoute) -> Result<Lease, ManageError> {
     let within = Duration::from_secs(u64::from(route.manifest.start_timeout_s)) + START_MARGIN;
     match route.pool.acquire(Instant::now() + within).await {
-        Ok(lease) => Ok(lease),
+        Ok(lease) => match undeclared(route, &lease) {
+            None => Ok(lease),
+            Some(name) => {
+                drop(lease);
+                route.pool.close();
+                let text = format!("helper.toml has [methods.{name}], and its class has no method of that name");
+                Err(ManageError::Invalid("unknown-method", text))
+            }
+        },
         Err(error) => {
             route.pool.close();
             Err(ManageError::Start(error))
