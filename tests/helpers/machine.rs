@@ -76,6 +76,10 @@ fn a_replica_that_is_not_well_is_replaced() {
         (now.is_string() && now != first).then_some(())
     });
     assert_eq!(client.method("mine", "pid_of_start", &json!({})).expect(200).json(), true);
+    wait_for("its owner to be told", SOON, || {
+        let lines = client.list("/v1/helper-instances/mine/logs?limit=100");
+        lines.iter().any(|line| line["line"].as_str().unwrap().contains("is replaced")).then_some(())
+    });
 }
 
 #[test]

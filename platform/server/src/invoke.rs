@@ -427,7 +427,7 @@ impl Invoker {
             && !error.is_refusal()
         {
             let target = LogTarget { function: call.function.id, version: call.version.number, instance };
-            self.logs.failure(target, call.id, &error.account());
+            self.logs.failure(target, Some(call.id), &error.account());
         }
         let mut stored = false;
         let result = outcome.and_then(|body| {

@@ -107,13 +107,13 @@ impl LogWriter {
     }
 
     /// Notes why a call failed, so that it is found where one looks first.
-    pub fn failure(&self, target: LogTarget, invocation: InvocationId, text: &str) {
+    pub fn failure(&self, target: LogTarget, invocation: Option<InvocationId>, text: &str) {
         for line in text.lines() {
             let line = &line[..line.floor_char_boundary(limits::LOG_LINE_MAX_BYTES)];
             self.write(LogLine {
                 function: target.function,
                 version: target.version,
-                invocation: Some(invocation),
+                invocation,
                 instance: target.instance,
                 stream: "stderr".into(),
                 time: self.clock.now(),

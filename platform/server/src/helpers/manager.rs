@@ -15,6 +15,7 @@ use raas_core::{FunctionName, HelperInstanceId, TenantId, TimestampUs};
 use raas_helpers::{AdminState, DeviceEdits, DeviceError, Observation, Observed, Schema, check_bindings, find_devices};
 use raas_store::{HelperInstanceRow, HelperVersionQuery, HelperVersionRow, NewHelperInstance, StoreError};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::keys::KeyLeases;
@@ -30,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How long a key that nobody holds is remembered, microseconds: a day.
 const KEYS_KEPT_US: i64 = 86_400_000_000;
+
+/// Trainings that are under way at once because they are due.
+const SCHEDULED_TRAININGS: usize = 2;
 
 /// What is stored of an instance whose first replica is not ready yet.
 const CREATING: &str = "creating";
@@ -56,6 +60,8 @@ pub struct HelperManager {
     ending: Mutex<HashMap<HelperInstanceId, Vec<Weak<VersionPool>>>>,
     /// When training was last begun, this process's runs only.
     pub(super) trained_at: Mutex<HashMap<HelperInstanceId, Instant>>,
+    /// Scheduled trainings at once: those of all instances are due together after a pause.
+    pub(super) scheduled: Arc<Semaphore>,
     folders: HelperFolders,
     /// What this platform is called where it shares a database with others.
     platform_id: String,
@@ -172,6 +178,7 @@ impl HelperManager {
         Self {
             scheduler,
             switchboard,
+            scheduled: Arc::new(Semaphore::new(SCHEDULED_TRAININGS)),
             folders,
             platform_id,
             keys: Mutex::default(),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::{MethodCall, call_method};
 use super::manager::HelperManager;
 use super::route::HelperRoute;
-use super::training::hook;
+use super::training::{hook, tell};
 use crate::app::App;
 use crate::invoke::{Admitted, CallerPolicy};
 use crate::trace::TraceContext;
@@ -54,7 +54,10 @@ pub(super) fn start_if_due(
         tokio::select! {
             computed = compute(&app, &route, cpu_millis, limit) => match computed {
                 Ok(computed) => tracing::info!(helper.instance = %route.id, computed, "candidates are computed"),
-                Err(error) => tracing::warn!(helper.instance = %route.id, error = %error, "candidates could not be had"),
+                Err(error) => {
+                    tracing::warn!(helper.instance = %route.id, error = %error, "candidates could not be had");
+                    tell(&app, &route, &format!("candidates() failed, so nothing is computed ahead: {error}"));
+                }
             },
             () = stop.cancelled() => {}
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use raas_core::InstanceId;
 use raas_helpers::AdminState;
 use raas_store::{HelperVersionQuery, TrainingOutcome};
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use super::manager::{HelperManager, InstanceChange, ManageError};
 use super::route::{HelperRoute, Purpose, spec};
 use crate::app::App;
+use crate::logs::LogTarget;
 use crate::scheduler::{CallError, Lease};
 
 /// How much longer than its own start the training replica may wait for a place.
@@ -43,6 +45,13 @@ pub(super) async fn hook(lease: &Lease, event: &Value, limit_s: u32) -> Result<B
     outcome
 }
 
+/// Writes into the instance's own log what concerns its owner and no caller.
+pub(super) fn tell(app: &App, route: &HelperRoute, text: &str) {
+    let version = u32::try_from(route.data_version).unwrap_or(u32::MAX);
+    let target = LogTarget { function: route.function.id, version, instance: InstanceId::from_bytes([0; 16]) };
+    app.logs.failure(target, None, text);
+}
+
 /// Trains an instance that is due by its own schedule.
 pub(super) fn start_if_due(manager: &HelperManager, app: &Arc<App>, route: &Arc<HelperRoute>) {
     let Some(every_s) = route.manifest.train.as_ref().and_then(|train| train.every_s) else { return };
@@ -58,8 +67,9 @@ pub(super) fn start_if_due(manager: &HelperManager, app: &Arc<App>, route: &Arc<
         }
         *at = Instant::now();
     }
-    let (app, route) = (Arc::clone(app), Arc::clone(route));
+    let (app, route, turns) = (Arc::clone(app), Arc::clone(route), Arc::clone(&manager.scheduled));
     tokio::spawn(async move {
+        let Ok(_turn) = turns.acquire_owned().await else { return };
         if let Err(error) = app.helpers.train(&app, &route).await {
             tracing::warn!(helper.instance = %route.id, error = %error, "a helper could not be trained; its answers are as before");
         }
@@ -91,6 +101,7 @@ impl HelperManager {
                     ManageError::Hook { error, .. } | ManageError::Start(error) => error.account(),
                     other => other.to_string(),
                 };
+                tell(app, route, &format!("train() failed: {why}"));
                 (TrainingOutcome::Failed, why, route.data_version)
             }
         };
@@ -125,6 +136,11 @@ impl HelperManager {
             self.precomputed.lock().remove(&route.id);
             let took = begun.elapsed();
             return Ok(Trained { data_version: route.data_version, value: value["value"].clone(), took });
+        }
+        let now = app.store.helper_instance_get_by_id(route.id).await?;
+        if now.version != instance.version || now.config != instance.config {
+            let text = format!("`{}` was changed while it was trained; train it again", route.name);
+            return Err(ManageError::Busy(text));
         }
         let row = self.change(app, route.id, InstanceChange::Data).await?;
         Ok(Trained { data_version: row.data_version, value: value["value"].clone(), took: begun.elapsed() })

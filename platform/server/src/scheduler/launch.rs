@@ -108,6 +108,12 @@ impl Launcher {
         })
     }
 
+    /// Writes into the code's own log what concerns its owner and no caller.
+    pub(super) fn tell(&self, spec: &VersionSpec, instance: InstanceId, text: &str) {
+        let target = LogTarget { function: spec.function, version: spec.version, instance };
+        self.logs.failure(target, None, text);
+    }
+
     /// The warming pool.
     pub fn warm_pool(&self) -> &Arc<WarmPool> {
         &self.warm_pool

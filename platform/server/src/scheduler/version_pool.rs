@@ -565,6 +565,8 @@ impl VersionPool {
         };
         if let Some(trouble) = trouble {
             tracing::warn!(instance = %lease.instance.id, error = %trouble, replaced = failed, "a replica is not well");
+            let then = if failed { "; it is replaced" } else { "" };
+            pool.launcher.tell(&pool.spec, lease.instance.id, &format!("the replica is not well: {trouble}{then}"));
         }
         if failed {
             pool.discard(&lease.instance, false);
