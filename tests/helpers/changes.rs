@@ -222,6 +222,28 @@ fn an_upgrade_that_is_repeated_keeps_the_way_back_and_a_stopped_instance_is_chan
     assert_eq!(client.show_helper("mine")["version"], "1.1.0");
 }
 
+/// Neither fits the other's schema alone.
+#[test]
+fn a_version_and_a_configuration_are_changed_together() {
+    let client = tenant("together");
+    let manifest = format!("config = \"config.json\"\n{MANIFEST}");
+    let schema = |name: &str| json!({"type": "object", "required": [name], "properties": {name: {"type": "string"}}, "additionalProperties": false});
+    for (version, name) in [("1.0.0", "greeting"), ("2.0.0", "salute")] {
+        let helper = Function::helper_version("counter", version, &manifest, COUNTER);
+        client.publish(&helper.file("config.json", &schema(name).to_string()));
+    }
+    let helper = format!("{}/counter@1.0.0", client.tenant);
+    let body = json!({"helper": helper, "name": "mine", "config": {"greeting": "ahoy"}});
+    client.post("/v1/helper-instances", &body).expect(201);
+    client.change_helper("mine", &json!({"version": "2.0.0"})).problem(422, "invalid-config", "caller");
+    client.change_helper("mine", &json!({"config": {"salute": "x"}})).problem(422, "invalid-config", "caller");
+    let both = json!({"version": "2.0.0", "config": {"salute": "x"}});
+    let view = client.change_helper("mine", &both).expect(200).json();
+    assert_eq!((&view["version"], &view["config"]), (&json!("2.0.0"), &json!({"salute": "x"})));
+    client.change_helper("mine", &json!({"version": "2.0.0", "colour": 1})).problem(400, "invalid-body", "caller");
+    client.change_helper("mine", &json!({})).problem(400, "invalid-body", "caller");
+}
+
 /// What one version computes is never another's kept result, also where a call began before the change and ended after it.
 #[test]
 fn a_result_that_a_newer_version_computed_is_not_kept_as_the_older_ones() {

@@ -256,6 +256,9 @@ pub enum HelperCommand {
         instance: String,
         /// The version.
         version: String,
+        /// A file with the configuration for it, where it takes another: JSON or TOML; `-` is standard input, JSON.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Run the version of before the last upgrade again.
     Rollback {

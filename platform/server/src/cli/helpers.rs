@@ -53,8 +53,12 @@ pub fn run(screen: Screen, command: HelperCommand) -> Outcome {
             let arguments = arguments(data)?;
             call(screen, &client()?, &instance, &method, &arguments, no_cache, verbose)
         }
-        HelperCommand::Upgrade { instance, version } => {
-            change(&instance, &format!("upgrading {instance} to {version}"), json!({ "version": version }))
+        HelperCommand::Upgrade { instance, version, config } => {
+            let mut body = json!({ "version": version });
+            if let Some(config) = config {
+                body["config"] = read_config(&config)?;
+            }
+            change(&instance, &format!("upgrading {instance} to {version}"), body)
         }
         HelperCommand::Rollback { instance } => {
             change(&instance, &format!("rolling {instance} back"), json!({ "rollback": true }))

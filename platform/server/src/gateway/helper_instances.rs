@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use raas_core::ServedBy;
+use raas_core::{HelperInstanceId, ServedBy};
 use raas_store::HelperInstanceRow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,7 +52,7 @@ fn empty_object() -> Value {
     Value::Object(serde_json::Map::new())
 }
 
-/// What to change: one thing at a time.
+/// What to change: one thing at a time, but for a version and a configuration, which may come together.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum ChangeBody {
@@ -302,8 +302,15 @@ pub async fn change(
 ) -> Result<Json<InstanceView>, Problem> {
     let principal = caller.require(Scope::HelpersWrite)?;
     let route = find_own(&app, principal, &id)?;
-    let change = match read_json(body).await? {
-        ChangeBody::Version(version) => InstanceChange::Version(version),
+    let body: serde_json::Map<String, Value> = read_json(body).await?;
+    if let (2, Some(Value::String(version)), Some(config)) = (body.len(), body.get("version"), body.get("config")) {
+        let both = InstanceChange::Version(version.clone(), Some(config.clone()));
+        return changed(&app, principal, route.id, both).await;
+    }
+    let change = match serde_json::from_value(Value::Object(body)).map_err(|error| {
+        Problem::caller(StatusCode::BAD_REQUEST, "invalid-body", format!("what to change is one of version, rollback, config, shared_with, state, or version with config: {error}"))
+    })? {
+        ChangeBody::Version(version) => InstanceChange::Version(version, None),
         ChangeBody::Rollback(true) => InstanceChange::Rollback,
         ChangeBody::Rollback(false) => {
             return Err(Problem::caller(StatusCode::BAD_REQUEST, "invalid-body", "`rollback` is true or left out"));
@@ -324,9 +331,18 @@ pub async fn change(
         ChangeBody::State(WantedState::Stopped) => InstanceChange::Stop { at_once: false },
         ChangeBody::State(WantedState::Killed) => InstanceChange::Stop { at_once: true },
     };
-    let row = app.helpers.change(&app, route.id, change).await?;
-    let route = find_own(&app, principal, &row.id.to_string())?;
-    Ok(Json(view(&app, &route, row)))
+    changed(&app, principal, route.id, change).await
+}
+
+async fn changed(
+    app: &Arc<App>,
+    principal: &Principal,
+    instance: HelperInstanceId,
+    change: InstanceChange,
+) -> Result<Json<InstanceView>, Problem> {
+    let row = app.helpers.change(app, instance, change).await?;
+    let route = find_own(app, principal, &row.id.to_string())?;
+    Ok(Json(view(app, &route, row)))
 }
 
 /// How to delete.

@@ -103,8 +103,8 @@ pub struct NewInstance {
 /// A change of an instance.
 #[derive(Debug, Clone)]
 pub enum InstanceChange {
-    /// Another version.
-    Version(String),
+    /// Another version, where it is said with another configuration.
+    Version(String, Option<Value>),
     /// The version before the last change of version.
     Rollback,
     /// Another configuration.
@@ -425,14 +425,17 @@ impl HelperManager {
         }
         let mut version = app.store.helper_version_get(row.helper, HelperVersionQuery::Exactly(&row.version)).await?;
         match &change {
-            InstanceChange::Version(_) | InstanceChange::Rollback => {
+            InstanceChange::Version(..) | InstanceChange::Rollback => {
                 let wanted = match &change {
-                    InstanceChange::Version(wanted) => wanted.clone(),
+                    InstanceChange::Version(wanted, _) => wanted.clone(),
                     _ => row.previous_version.clone().ok_or_else(|| {
                         ManageError::Invalid("no-previous-version", format!("`{}` has had no other version", row.name))
                     })?,
                 };
                 version = app.store.helper_version_get(row.helper, HelperVersionQuery::Exactly(&wanted)).await?;
+                if let InstanceChange::Version(_, Some(config)) = &change {
+                    row.config = config.to_string();
+                }
                 let config = serde_json::from_str(&row.config).unwrap_or_default();
                 check_config(&version, &config)?;
                 // To the same once more, as a retry does, keeps the way back.
@@ -457,12 +460,13 @@ impl HelperManager {
         )?);
         // One replica proves what is new, also of an instance that is stopped.
         let proves =
-            matches!(change, InstanceChange::Version(_) | InstanceChange::Rollback | InstanceChange::Config(_));
+            matches!(change, InstanceChange::Version(..) | InstanceChange::Rollback | InstanceChange::Config(_));
         let first = match route.admin {
             AdminState::Stopped if !proves => None,
             _ => Some(start_one(&route).await?),
         };
-        if let (InstanceChange::Config(config), Some(lease)) = (&change, &first)
+        if let (InstanceChange::Config(config) | InstanceChange::Version(_, Some(config)), Some(lease)) =
+            (&change, &first)
             && lease.instance().has_hook("reconfigure")
         {
             let event = serde_json::json!({ "hook": "reconfigure", "config": config });
