@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::context::clean_url;
 use super::format::parse_moment;
+use super::simulate::SimulateArguments;
 
 /// Result-as-a-Service: ask for a function's result; the platform decides how to get it.
 #[derive(Debug, Parser)]
@@ -97,10 +98,14 @@ pub enum Command {
         #[arg(long, value_name = "ID")]
         invocation: Option<String>,
     },
-    /// Show what is kept of a function's results.
+    /// Show what is kept of a function's results, or simulate policies of keeping some.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Results {
+        #[command(subcommand)]
+        command: Option<ResultsCommand>,
         /// The function.
-        name: String,
+        #[arg(required = true)]
+        name: Option<String>,
         /// Drop them all.
         #[arg(long)]
         purge: bool,
@@ -332,6 +337,13 @@ pub enum HelperCommand {
     /// See and change what an instance keeps.
     #[command(subcommand)]
     State(StateCommand),
+}
+
+/// What else to do about results.
+#[derive(Debug, Subcommand)]
+pub enum ResultsCommand {
+    /// Replay recorded requests through policies, and say what each would have saved. Needs no platform.
+    Simulate(SimulateArguments),
 }
 
 /// What to do with an instance's state.

@@ -20,6 +20,7 @@ mod helpers;
 mod invoke;
 mod logs;
 mod screen;
+mod simulate;
 mod table;
 mod telemetry;
 mod up;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, ResultsCommand};
 use client::Client;
 use failure::{Failure, Outcome};
 use screen::Screen;
@@ -66,7 +67,12 @@ fn perform(screen: Screen, command: Command) -> Outcome {
         Command::Logs { name, follow, since, invocation } => {
             logs::logs(screen, &client()?, &logs::of_function(&name), follow, since.as_deref(), invocation.as_deref())
         }
-        Command::Results { name, purge } => functions::results(screen, &client()?, &name, purge),
+        Command::Results { command: Some(ResultsCommand::Simulate(arguments)), .. } => {
+            simulate::run(screen, &arguments)
+        }
+        Command::Results { name, purge, .. } => {
+            functions::results(screen, &client()?, &name.unwrap_or_default(), purge)
+        }
         Command::Usage { function, helper, from, to, all } => usage::usage(
             screen,
             &client()?,
