@@ -256,6 +256,11 @@ impl Snapshot {
         self.helpers.get(&id).filter(|route| route.tenant == *tenant || route.shared_with.contains(tenant))
     }
 
+    /// A helper instance, whoever it belongs to.
+    pub fn helper_by_id(&self, id: HelperInstanceId) -> Option<&Arc<HelperRoute>> {
+        self.helpers.get(&id)
+    }
+
     /// All helper instances of all tenants.
     pub fn helpers(&self) -> impl Iterator<Item = &Arc<HelperRoute>> {
         self.helpers.values()
@@ -352,11 +357,11 @@ impl Routing {
         }
     }
 
-    /// Puts a helper instance in place of what was known of it.
-    pub fn set_helper(&self, route: Arc<HelperRoute>) {
+    /// Puts helper instances in place of what was known of them.
+    pub fn set_helpers(&self, routes: impl IntoIterator<Item = Arc<HelperRoute>>) {
         let _changing = self.changing.lock();
         let mut next = Snapshot::clone(&self.snapshot.load());
-        next.put_helper(route);
+        routes.into_iter().for_each(|route| next.put_helper(route));
         self.snapshot.store(Arc::new(next));
     }
 

@@ -6,7 +6,7 @@ use super::helper::{
     HelperHealth, HelperManifest, HelperMethod, HelperMode, HelperPlan, HelperPrecompute, HelperScaling, HelperState,
     HelperTimeouts, HelperTrain,
 };
-use super::read::{Section, env, syntax_problem};
+use super::read::{Section, env, from_toml};
 use super::sections::{Network, Runtime};
 use super::{FunctionName, ManifestError};
 use crate::limits::*;
@@ -16,17 +16,7 @@ use crate::money::Rate;
 const NAME_MAX_BYTES: usize = 128;
 
 pub(super) fn manifest(text: &str) -> Result<HelperManifest, ManifestError> {
-    if text.len() > MANIFEST_MAX_BYTES {
-        return Err(ManifestError { problems: vec![format!("the file is larger than {MANIFEST_MAX_BYTES} bytes")] });
-    }
-    let table =
-        text.parse::<toml::Table>().map_err(|error| ManifestError { problems: vec![syntax_problem(text, &error)] })?;
-    let mut problems = Vec::new();
-    let manifest = read(table, &mut problems);
-    match manifest {
-        Some(manifest) if problems.is_empty() => Ok(manifest),
-        _ => Err(ManifestError { problems }),
-    }
+    from_toml(text, read)
 }
 
 fn read(table: toml::Table, problems: &mut Vec<String>) -> Option<HelperManifest> {

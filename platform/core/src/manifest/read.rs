@@ -11,6 +11,14 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 pub(super) fn manifest(text: &str) -> Result<FunctionManifest, ManifestError> {
+    from_toml(text, read)
+}
+
+/// Reads a manifest of either kind: `read` answers with nothing only where it has told a problem.
+pub(super) fn from_toml<M>(
+    text: &str,
+    read: impl FnOnce(toml::Table, &mut Vec<String>) -> Option<M>,
+) -> Result<M, ManifestError> {
     if text.len() > MANIFEST_MAX_BYTES {
         return Err(ManifestError { problems: vec![format!("the file is larger than {MANIFEST_MAX_BYTES} bytes")] });
     }
@@ -24,7 +32,7 @@ pub(super) fn manifest(text: &str) -> Result<FunctionManifest, ManifestError> {
     }
 }
 
-pub(super) fn syntax_problem(text: &str, error: &toml::de::Error) -> String {
+fn syntax_problem(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim().replace('\n', ", ");
     let line = error
         .span()

@@ -144,6 +144,11 @@ pub struct CostsView {
     pub total: String,
 }
 
+/// A moment of the query, by its name.
+pub(super) fn moment(name: &str, text: Option<&str>) -> Result<Option<TimestampUs>, Problem> {
+    text.map(|text| text.parse().map_err(|error| invalid_query(format!("{name}: {error}")))).transpose()
+}
+
 fn filter(
     app: &App,
     principal: &Principal,
@@ -157,9 +162,6 @@ fn filter(
         (Some(name), None) => Some(route(app, principal, name)?.id),
         (None, Some(name)) => Some(find_own(app, principal, name)?.function.id),
         (Some(_), Some(_)) => return Err(invalid_query("`function` and `helper` exclude each other".into())),
-    };
-    let moment = |name: &str, text: Option<&str>| -> Result<Option<TimestampUs>, Problem> {
-        text.map(|text| text.parse().map_err(|error| invalid_query(format!("{name}: {error}")))).transpose()
     };
     Ok(UsageFilter { tenant: Some(principal.tenant), function, from: moment("from", from)?, to: moment("to", to)? })
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use raas_core::TimestampUs;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::Caller;
-use super::functions::{Page, invalid_query};
+use super::costs::moment;
+use super::functions::Page;
 use super::helper_instances::find_own;
 use super::problem::Problem;
 use crate::app::App;
@@ -58,9 +58,6 @@ pub async fn list(
     Query(query): Query<HelperUsageQuery>,
 ) -> Result<Json<Page<HelperUsageView>>, Problem> {
     let principal = caller.require(Scope::UsageRead)?;
-    let moment = |name: &str, text: Option<&str>| -> Result<Option<TimestampUs>, Problem> {
-        text.map(|text| text.parse().map_err(|error| invalid_query(format!("{name}: {error}")))).transpose()
-    };
     let (from, to) = (moment("from", query.from.as_deref())?, moment("to", query.to.as_deref())?);
     let instance =
         query.helper.as_deref().map(|name| find_own(&app, principal, name).map(|route| route.id)).transpose()?;

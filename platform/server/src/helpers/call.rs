@@ -94,8 +94,7 @@ struct Positional {
 
 /// Whether an instance was stopped by order since a call to it began.
 fn is_stopped(app: &App, route: &HelperRoute) -> bool {
-    let current = app.routing.load().helpers().find(|current| current.id == route.id).map(|current| current.admin);
-    current == Some(AdminState::Stopped)
+    app.routing.load().helper_by_id(route.id).is_some_and(|current| current.admin == AdminState::Stopped)
 }
 
 /// Holds a value to a schema, both a tenant's: within a bound on the work, and away from who serves others where it is more

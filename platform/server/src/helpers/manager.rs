@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use raas_core::manifest::{HelperMode, HelperState};
-use raas_core::{FunctionName, HelperInstanceId, TenantId, TimestampUs};
+use raas_core::{FunctionName, HelperInstanceId, HelperManifest, TenantId, TimestampUs};
 use raas_helpers::{AdminState, DeviceEdits, DeviceError, Observation, Observed, Schema, check_bindings, find_devices};
 use raas_store::{HelperInstanceRow, HelperVersionQuery, HelperVersionRow, NewHelperInstance, StoreError};
 use serde_json::Value;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys::KeyLeases;
 use super::meter::HelperMeter;
-use super::route::{HelperRoute, Purpose, RouteError, RouteParts};
+use super::route::{HelperRoute, ReplicaRole, RouteError, RouteParts};
 use super::switchboard::Switchboard;
 use super::{precompute, training};
 use crate::app::App;
@@ -207,7 +207,7 @@ impl HelperManager {
     pub async fn load(&self, app: &App) -> Result<(), StoreError> {
         // What held keys here before has ended with its process.
         app.store.helper_keys_release(&self.platform_id, app.clock.now()).await?;
-        let mut known = HashSet::new();
+        let (mut known, mut routes) = (HashSet::new(), Vec::new());
         for (mut instance, version) in app.store.helper_instance_load_all().await? {
             if instance.state == CREATING {
                 // The platform ended before its first replica was ready: it was never made.
@@ -227,12 +227,15 @@ impl HelperManager {
             let parts = self.parts_with(app, &instance, &version, devices);
             let route = parts.and_then(|parts| Ok(HelperRoute::new(&parts, &self.scheduler, &self.switchboard, None)?));
             match route {
-                Ok(route) => self.publish_route(app, Arc::new(route)),
+                Ok(route) => routes.push(Arc::new(route)),
                 Err(error) => {
                     tracing::error!(helper.instance = %instance.id, error = %error, "a helper instance is not served");
                 }
             }
         }
+        // All at once: each change of the snapshot copies its maps.
+        app.routing.set_helpers(routes.iter().cloned());
+        routes.iter().for_each(|route| keep_minimum(route));
         self.remove_unknown_folders(&known);
         Ok(())
     }
@@ -299,9 +302,8 @@ impl HelperManager {
     }
 
     fn publish_route(&self, app: &App, route: Arc<HelperRoute>) {
-        let minimum = if route.admin == AdminState::Serving { route.manifest.scaling.min } else { 0 };
-        app.routing.set_helper(Arc::clone(&route));
-        route.pool.set_minimum(minimum);
+        app.routing.set_helpers([Arc::clone(&route)]);
+        keep_minimum(&route);
     }
 
     /// Where an instance stands.
@@ -413,14 +415,14 @@ impl HelperManager {
         let lock = self.lock_of(instance);
         let _changing = lock.lock().await;
         let mut row = app.store.helper_instance_get_by_id(instance).await?;
-        let known = app.routing.load().helpers().find(|route| route.id == instance).cloned();
+        let known = app.routing.load().helper_by_id(instance).cloned();
         let Some(known) = known else {
             return Err(StoreError::NotFound { what: "helper instance" }.into());
         };
         if let InstanceChange::Share(tenants) = change {
             row.shared_with.clone_from(&tenants);
             app.store.helper_instance_update(&row, app.clock.now()).await?;
-            app.routing.set_helper(Arc::new(known.shared_with(tenants)));
+            app.routing.set_helpers([Arc::new(known.for_tenants(tenants))]);
             return Ok(row);
         }
         let mut version = app.store.helper_version_get(row.helper, HelperVersionQuery::Exactly(&row.version)).await?;
@@ -510,7 +512,7 @@ impl HelperManager {
             }
         }
         app.store.helper_instance_delete(route.id, app.clock.now()).await?;
-        let current = app.routing.load().helpers().find(|current| current.id == route.id).cloned();
+        let current = app.routing.load().helper_by_id(route.id).cloned();
         app.routing.remove_helper(route);
         if let Some(current) = current {
             current.pool.close();
@@ -601,7 +603,7 @@ impl HelperManager {
             for route in &routes {
                 self.observed(&app, route);
                 for replica in route.pool.instances() {
-                    self.meter.track(route, Purpose::Serve, &replica);
+                    self.meter.track(route, ReplicaRole::Serve, &replica);
                 }
                 training::start_if_due(self, &app, route);
                 precompute::start_if_due(self, &app, route, &stop);
@@ -647,9 +649,19 @@ fn size_of(folder: &Path) -> u64 {
     bytes
 }
 
+fn keep_minimum(route: &HelperRoute) {
+    let minimum = if route.admin == AdminState::Serving { route.manifest.scaling.min } else { 0 };
+    route.pool.set_minimum(minimum);
+}
+
+/// How long a first replica is waited for: for its own start, and for a place.
+pub(super) fn start_within(manifest: &HelperManifest) -> Duration {
+    Duration::from_secs(u64::from(manifest.start_timeout_s)) + START_MARGIN
+}
+
 /// Starts the first replica of a route that nobody knows yet. On failure its pool is closed.
 async fn start_one(route: &HelperRoute) -> Result<Lease, ManageError> {
-    let within = Duration::from_secs(u64::from(route.manifest.start_timeout_s)) + START_MARGIN;
+    let within = start_within(&route.manifest);
     match route.pool.acquire(Instant::now() + within).await {
         Ok(lease) => match undeclared(route, &lease) {
             None => Ok(lease),

@@ -12,7 +12,7 @@ use raas_core::{HelperInstanceId, InstanceId, TenantId};
 use raas_sandbox::SandboxUsage;
 use raas_store::HelperMeters;
 
-use super::route::{HelperRoute, Purpose};
+use super::route::{HelperRoute, ReplicaRole};
 use crate::app::App;
 use crate::scheduler::{Instance, UsageProbe};
 
@@ -26,7 +26,7 @@ const WRITE_EVERY: Duration = Duration::from_secs(5);
 struct Tracked {
     tenant: TenantId,
     helper: HelperInstanceId,
-    purpose: Purpose,
+    role: ReplicaRole,
     accelerators: u32,
     /// Not the replica itself: its place among the instances is free as soon as it has ended.
     probe: UsageProbe,
@@ -45,11 +45,11 @@ pub struct HelperMeter {
 
 impl HelperMeter {
     /// Follows a replica from now on; one that is followed already is left as it is.
-    pub fn track(&self, route: &HelperRoute, purpose: Purpose, replica: &Arc<Instance>) {
+    pub fn track(&self, route: &HelperRoute, role: ReplicaRole, replica: &Arc<Instance>) {
         self.tracked.lock().entry(replica.id).or_insert_with(|| Tracked {
             tenant: route.tenant,
             helper: route.id,
-            purpose,
+            role,
             accelerators: route.accelerators(),
             probe: replica.probe(),
             counted_until: Instant::now(),
@@ -119,11 +119,11 @@ impl Tracked {
         self.cpu_us = usage.cpu_us;
         let memory_mb_us = (usage.memory_bytes >> 20).saturating_mul(time_us);
         let gpu_us = u64::from(self.accelerators).saturating_mul(time_us);
-        match self.purpose {
-            Purpose::Serve => {
+        match self.role {
+            ReplicaRole::Serve => {
                 HelperMeters { replica_us: time_us, cpu_us, memory_mb_us, gpu_us, ..HelperMeters::default() }
             }
-            Purpose::Train => HelperMeters {
+            ReplicaRole::Train => HelperMeters {
                 training_us: time_us,
                 training_cpu_us: cpu_us,
                 memory_mb_us,

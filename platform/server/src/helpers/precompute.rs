@@ -80,8 +80,7 @@ async fn compute(app: &Arc<App>, route: &Arc<HelperRoute>, cpu_millis: u32, limi
         while route.pool.is_busy() {
             tokio::time::sleep(BUSY_REST).await;
         }
-        let current = app.routing.load().helpers().find(|current| current.id == route.id).cloned();
-        if current.is_none_or(|current| current.epoch != route.epoch) {
+        if app.routing.load().helper_by_id(route.id).is_none_or(|current| current.epoch != route.epoch) {
             // Another version, configuration or training: these answers would never be found.
             break;
         }

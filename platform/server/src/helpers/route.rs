@@ -21,14 +21,14 @@ const STATE_DIR: &str = "/var/out";
 
 /// What replicas are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ReplicaRole {
     /// Answering calls.
     Serve,
     /// One run of `train()`, apart from calls.
     Train,
 }
 
-impl Purpose {
+impl ReplicaRole {
     fn as_str(self) -> &'static str {
         match self {
             Self::Serve => "serve",
@@ -120,7 +120,7 @@ impl HelperRoute {
         let config_digest = *blake3::hash(instance.config.as_bytes()).as_bytes();
         let manifest = Arc::new(version.manifest.clone());
         let name = &instance.name;
-        let pool = scheduler.version_pool(spec(parts, switchboard, Purpose::Serve)?);
+        let pool = scheduler.version_pool(spec(parts, switchboard, ReplicaRole::Serve)?);
         let function = Arc::new(FunctionRoute {
             id: function_id(instance.id),
             tenant: instance.tenant,
@@ -202,7 +202,7 @@ impl HelperRoute {
     }
 
     /// The same instance for other tenants, these and no others.
-    pub fn shared_with(&self, tenants: Vec<TenantId>) -> Self {
+    pub fn for_tenants(&self, tenants: Vec<TenantId>) -> Self {
         Self { shared_with: tenants, ..self.clone() }
     }
 
@@ -216,7 +216,7 @@ impl HelperRoute {
         self.methods.get(name).unwrap_or(&self.other)
     }
 
-    /// The names of what is called while any of its counters counts.
+    /// What has happened to it since the platform started.
     pub fn counters(&self) -> &FunctionCounters {
         &self.function.counters
     }
@@ -245,12 +245,12 @@ fn instance_name(name: &str) -> Result<raas_core::FunctionName, RouteError> {
 pub fn spec(
     parts: &RouteParts<'_>,
     switchboard: &Arc<Switchboard>,
-    purpose: Purpose,
+    role: ReplicaRole,
 ) -> Result<VersionSpec, RouteError> {
     let RouteParts { instance, version, code_dir, state_dir, devices, keys } = parts;
     let manifest = &version.manifest;
     let mut as_function = manifest.function_manifest(&instance_name(&instance.name)?);
-    if let (Purpose::Train, Some(train)) = (purpose, &manifest.train) {
+    if let (ReplicaRole::Train, Some(train)) = (role, &manifest.train) {
         as_function.cpu_millis = train.cpu_millis;
         as_function.timeout_s = train.timeout_s;
         as_function.scaling.min = 0;
@@ -268,7 +268,7 @@ pub fn spec(
         config,
         data_version: instance.data_version,
         dir: state_dir.is_some().then(|| STATE_DIR.to_owned()),
-        purpose: purpose.as_str(),
+        purpose: role.as_str(),
         methods: manifest.methods.iter().map(|(name, method)| (name.clone(), timeout(method.timeout_s))).collect(),
     };
     Ok(VersionSpec {

@@ -13,14 +13,11 @@ use raas_helpers::AdminState;
 use raas_store::{HelperVersionQuery, TrainingOutcome};
 use serde_json::{Value, json};
 
-use super::manager::{HelperManager, InstanceChange, ManageError};
-use super::route::{HelperRoute, Purpose, spec};
+use super::manager::{HelperManager, InstanceChange, ManageError, start_within};
+use super::route::{HelperRoute, ReplicaRole, spec};
 use crate::app::App;
 use crate::logs::LogTarget;
 use crate::scheduler::{CallError, Lease};
-
-/// How much longer than its own start the training replica may wait for a place.
-const START_MARGIN: Duration = Duration::from_secs(30);
 
 /// What a training run came to.
 #[derive(Debug, Clone)]
@@ -113,17 +110,17 @@ impl HelperManager {
         let instance = app.store.helper_instance_get_by_id(route.id).await?;
         let version =
             app.store.helper_version_get(instance.helper, HelperVersionQuery::Exactly(&instance.version)).await?;
-        let spec = spec(&self.parts(app, &instance, &version)?, self.switchboard(), Purpose::Train)?;
+        let spec = spec(&self.parts(app, &instance, &version)?, self.switchboard(), ReplicaRole::Train)?;
         let limit_s = spec.manifest.timeout_s;
         let pool = self.scheduler().version_pool(spec);
         self.training.lock().insert(route.id, Some(Arc::clone(&pool)));
-        let within = Duration::from_secs(u64::from(version.manifest.start_timeout_s)) + START_MARGIN;
+        let within = start_within(&version.manifest);
         let returned = async {
             let lease = pool.acquire(Instant::now() + within).await.map_err(ManageError::Start)?;
             if !lease.instance().has_hook("train") {
                 return Err(ManageError::NoHook(format!("`{}` has no train(): there is nothing to train", route.name)));
             }
-            self.meter.track(route, Purpose::Train, lease.instance());
+            self.meter.track(route, ReplicaRole::Train, lease.instance());
             hook(&lease, &json!({ "hook": "train" }), limit_s)
                 .await
                 .map_err(|error| ManageError::Hook { hook: "train()", error })
