@@ -399,8 +399,7 @@ impl Invoker {
                     match &error {
                         CallError::Timeout { .. } if call.key.is_some() => {
                             // What still runs there must not write beside the key's next call.
-                            lease.discard();
-                            lease.instance().kill();
+                            lease.kill();
                         }
                         CallError::Timeout { .. } => lease.record(false),
                         CallError::Raised(_) => lease.record(true),

@@ -17,7 +17,8 @@ use super::error::CallError;
 use super::instance::Instance;
 use super::lifecycle::Phase;
 use super::spawner::SpawnerHandle;
-use super::version_pool::{VersionPool, VersionSpec};
+use super::version_pool::VersionPool;
+use super::version_spec::VersionSpec;
 use super::warm_pool::{Booted, RuntimeKind, WarmPool};
 use crate::logs::{InstanceLogs, LogTarget, LogWriter};
 

@@ -9,13 +9,15 @@ mod launch;
 mod lifecycle;
 mod spawner;
 mod version_pool;
+mod version_spec;
 mod warm_pool;
 
 pub use error::CallError;
 pub use instance::{Instance, InstanceStatus, UsageProbe, micros_since};
 pub use launch::{LaunchLimits, Launcher};
 pub use spawner::SpawnerHandle;
-pub use version_pool::{HelperSpec, Lease, VersionPool, VersionSpec};
+pub use version_pool::{Lease, VersionPool};
+pub use version_spec::{HelperSpec, VersionSpec};
 pub use warm_pool::{RuntimeKind, WarmPool};
 
 use std::sync::Arc;

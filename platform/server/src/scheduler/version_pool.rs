@@ -9,16 +9,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use raas_contract::{CallSink, HelperInit, Loaded};
-use raas_core::{FunctionId, FunctionManifest, HelperHealth, HelperTimeouts, InstanceId, TenantId, limits};
-use raas_helpers::{Breaker, DeviceEdits};
-use std::path::PathBuf;
+use raas_contract::Loaded;
+use raas_core::{InstanceId, limits};
+use raas_helpers::Breaker;
 use tokio::sync::oneshot;
 
 use super::error::CallError;
-use super::instance::{Instance, InstanceStatus, STOP_GRACE, micros_since};
-use super::launch::{CountedTogether, Launcher, Purpose};
+use super::instance::{Instance, InstanceStatus, micros_since};
+use super::launch::{Launcher, Purpose};
 use super::lifecycle::Phase;
+use super::version_spec::VersionSpec;
+
+mod replicas;
+
+use replicas::Health;
 
 /// How long to wait before the minimum is tried again after an instance failed to start.
 const MINIMUM_RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -32,51 +36,6 @@ const START_BACK_OFF: Duration = Duration::from_millis(500);
 /// … up to this.
 const START_BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
-/// What is run: everything a sandbox needs to know of a version.
-#[derive(Debug, Clone)]
-pub struct VersionSpec {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// The function.
-    pub function: FunctionId,
-    /// The version's number.
-    pub version: u32,
-    /// What the author declared.
-    pub manifest: Arc<FunctionManifest>,
-    /// The folder that is mounted as `/var/task`.
-    pub code_dir: PathBuf,
-    /// What makes the code a helper, where it is one.
-    pub helper: Option<Arc<HelperSpec>>,
-    /// The names by which the code may call helpers.
-    pub helpers: Vec<String>,
-    /// Answers what the code asks of the platform.
-    pub calls: Arc<dyn CallSink>,
-}
-
-/// What is more to a helper than to a function.
-#[derive(Debug, Clone)]
-pub struct HelperSpec {
-    /// What its runtime is told.
-    pub init: HelperInit,
-    /// The folder that it keeps.
-    pub state_dir: Option<PathBuf>,
-    /// Devices and what belongs to them.
-    pub devices: DeviceEdits,
-    /// How long `start` may take, seconds.
-    pub start_timeout_s: u32,
-    /// How long other hooks may take.
-    pub timeouts: HelperTimeouts,
-    /// How often replicas are asked whether they are well.
-    pub health: HelperHealth,
-}
-
-impl VersionSpec {
-    /// Whose instances its own are counted with.
-    pub(super) fn counted_together(&self) -> CountedTogether {
-        (self.tenant, self.helper.is_some())
-    }
-}
-
 struct Slot {
     instance: Arc<Instance>,
     in_flight: u32,
@@ -85,8 +44,7 @@ struct Slot {
     draining: bool,
     /// How its calls have ended, where it is a helper's.
     breaker: Breaker,
-    /// When it is asked next whether it is well, and how often in a row it was not.
-    health: (Instant, u32),
+    health: Health,
 }
 
 struct Waiter {
@@ -169,17 +127,6 @@ impl VersionPool {
     /// What is run.
     pub fn spec(&self) -> &VersionSpec {
         &self.spec
-    }
-
-    /// How long an instance may take to leave by itself.
-    fn stop_grace(&self) -> Duration {
-        self.spec.helper.as_ref().map_or(STOP_GRACE, |helper| Duration::from_secs(u64::from(helper.timeouts.stop_s)))
-    }
-
-    /// The helpers' instances that have something to do when they stop, and for how long.
-    pub(super) fn last_words(&self) -> Vec<(Arc<Instance>, Duration)> {
-        let all = if self.spec.helper.is_some() { self.instances() } else { Vec::new() };
-        all.into_iter().filter(|one| one.has_hook("stop")).map(|one| (one, self.stop_grace())).collect()
     }
 
     /// The instances that run.
@@ -364,23 +311,11 @@ impl VersionPool {
         true
     }
 
-    /// Tells a helper that was let go for want of calls that it is back.
-    async fn resume(&self, instance: &Instance) -> Result<(), CallError> {
-        let Some(helper) = &self.spec.helper else { return Ok(()) };
-        if !std::mem::take(&mut self.state.lock().suspended) || !instance.has_hook("resume") {
-            return Ok(());
-        }
-        let resumed = instance.hook(r#"{"hook":"resume"}"#, helper.timeouts.resume_s).await;
-        // The next one that starts is told, where this one could not be.
-        self.state.lock().suspended |= resumed.is_err();
-        resumed.map(|_| ())
-    }
-
     fn started(self: &Arc<Self>, outcome: Result<Arc<Instance>, CallError>, purpose: Purpose, cold_us: u64) {
         let mut state = self.state.lock();
         state.starting = state.starting.saturating_sub(1);
         match outcome {
-            Ok(instance) if state.closed => instance.stop(self.stop_grace()),
+            Ok(instance) if state.closed => instance.stop(self.spec.stop_grace()),
             Ok(instance) => {
                 instance.advance(Phase::Ready);
                 state.slots.push(Slot {
@@ -389,7 +324,7 @@ impl VersionPool {
                     idle_since: Instant::now(),
                     draining: false,
                     breaker: Breaker::default(),
-                    health: (Instant::now() + self.health_every(), 0),
+                    health: Health::new(&self.spec),
                 });
                 state.retry_minimum_at = None;
                 state.failure = None;
@@ -477,7 +412,7 @@ impl VersionPool {
             finished
         };
         if let Some(slot) = finished {
-            slot.instance.stop(self.stop_grace());
+            slot.instance.stop(self.spec.stop_grace());
         }
     }
 
@@ -507,80 +442,6 @@ impl VersionPool {
         self.start_wanted(&mut state);
     }
 
-    /// Notes how a call in an instance ended, and takes one that fails again and again out of service.
-    fn record(self: &Arc<Self>, instance: &Arc<Instance>, answered: bool) {
-        let replace = {
-            let mut state = self.state.lock();
-            let slot = state.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, instance));
-            slot.is_some_and(|slot| slot.breaker.record(answered, Instant::now()))
-        };
-        if replace {
-            tracing::warn!(instance = %instance.id, "a replica answers nothing in time and is replaced");
-            self.discard(instance, false);
-        }
-    }
-
-    fn health_every(&self) -> Duration {
-        let every_s = self.spec.helper.as_ref().map_or(u32::MAX, |helper| helper.health.every_s);
-        Duration::from_secs(u64::from(every_s))
-    }
-
-    /// Asks idle replicas whose time has come whether they are well. A busy one is judged by its calls.
-    pub(super) fn check_health(self: &Arc<Self>) {
-        if self.spec.helper.is_none() {
-            return;
-        }
-        let now = Instant::now();
-        let mut due = Vec::new();
-        for slot in &mut self.state.lock().slots {
-            if slot.health.0 > now || slot.in_flight > 0 || slot.draining {
-                continue;
-            }
-            slot.health.0 = now + self.health_every();
-            if slot.instance.has_hook("health") {
-                slot.in_flight += 1;
-                due.push((self.lease(&slot.instance), slot.idle_since));
-            }
-        }
-        for (lease, idle_since) in due {
-            tokio::spawn(Self::check_one(lease, idle_since));
-        }
-    }
-
-    async fn check_one(lease: Lease, idle_since: Instant) {
-        let pool = Arc::clone(&lease.pool);
-        let Some(helper) = &pool.spec.helper else { return };
-        let answer = lease.instance.hook(r#"{"hook":"health"}"#, helper.health.timeout_s).await;
-        let trouble = match &answer {
-            Ok(body) if body.trim_ascii() == b"false" => Some("health() says so".to_owned()),
-            Ok(_) => None,
-            Err(error) => Some(error.to_string()),
-        };
-        let failed = {
-            let mut state = pool.state.lock();
-            let slot = state.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, &lease.instance));
-            let Some(slot) = slot else { return };
-            slot.health.1 = if trouble.is_some() { slot.health.1 + 1 } else { 0 };
-            slot.health.1 >= helper.health.failures
-        };
-        if let Some(trouble) = trouble {
-            tracing::warn!(instance = %lease.instance.id, error = %trouble, replaced = failed, "a replica is not well");
-            let then = if failed { "; it is replaced" } else { "" };
-            pool.launcher.tell(&pool.spec, lease.instance.id, &format!("the replica is not well: {trouble}{then}"));
-        }
-        if failed {
-            pool.discard(&lease.instance, false);
-        }
-        let instance = Arc::clone(&lease.instance);
-        drop(lease);
-        // To be asked is not to be called: what is idle stays so.
-        if let Some(slot) = pool.state.lock().slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.instance, &instance))
-            && slot.in_flight == 0
-        {
-            slot.idle_since = idle_since;
-        }
-    }
-
     /// Lets go of instances that have been idle for the declared time, down to the minimum.
     pub(super) fn retire_idle(&self) {
         let idle_for = Duration::from_secs(u64::from(self.spec.manifest.scaling.idle_s));
@@ -608,21 +469,6 @@ impl VersionPool {
         retired.advance(Phase::Draining);
         self.let_go(retired, last);
         true
-    }
-
-    /// Ends an instance that nobody needs; the last one of a helper is told before that it will sleep.
-    fn let_go(&self, instance: Arc<Instance>, last: bool) {
-        let grace = self.stop_grace();
-        let suspend_s = self.spec.helper.as_ref().map(|helper| helper.timeouts.suspend_s);
-        let Some(suspend_s) = suspend_s.filter(|_| last && instance.has_hook("suspend")) else {
-            return instance.stop(grace);
-        };
-        tokio::spawn(async move {
-            if let Err(error) = instance.hook(r#"{"hook":"suspend"}"#, suspend_s).await {
-                tracing::warn!(instance = %instance.id, error = %error, "suspend() of a helper failed; it sleeps all the same");
-            }
-            instance.stop(grace);
-        });
     }
 
     /// Since when the longest idle instance has been idle; now, where none is.
@@ -691,7 +537,7 @@ impl VersionPool {
         };
         for slot in idle {
             slot.instance.advance(Phase::Draining);
-            slot.instance.stop(self.stop_grace());
+            slot.instance.stop(self.spec.stop_grace());
         }
         for waiter in waiters {
             let _ = waiter.grant.send(Err(CallError::Stopping));
@@ -774,22 +620,10 @@ impl Lease {
         let alone = self.pool.spec.manifest.scaling.concurrency == 1;
         self.pool.discard(&self.instance, alone);
     }
-}
 
-impl Lease {
-    /// Notes how a helper's call ended: a replica that answers nothing in time is left alone, and replaced in the end.
-    pub fn record(&self, answered: bool) {
-        let Some(_) = self.pool.spec.helper else {
-            if !answered {
-                self.discard();
-            }
-            return;
-        };
-        if !answered && self.pool.spec.manifest.scaling.concurrency == 1 {
-            // It is stuck in that call.
-            return self.discard();
-        }
-        self.pool.record(&self.instance, answered);
+    /// Takes the instance out of service and ends it at once, other calls in it too.
+    pub fn kill(&self) {
+        self.pool.discard(&self.instance, true);
     }
 }
 

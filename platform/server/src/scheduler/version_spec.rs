@@ -1,0 +1,64 @@
+//! What is run: all that a sandbox, a pool and a runtime are told of one version.
+//!
+//! Plain values, made where a version becomes routable and never changed. They must not know of instances.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raas_contract::{CallSink, HelperInit};
+use raas_core::{FunctionId, FunctionManifest, HelperHealth, HelperTimeouts, TenantId};
+use raas_helpers::DeviceEdits;
+
+use super::instance::STOP_GRACE;
+use super::launch::CountedTogether;
+
+/// What is run: everything a sandbox needs to know of a version.
+#[derive(Debug, Clone)]
+pub struct VersionSpec {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The function.
+    pub function: FunctionId,
+    /// The version's number.
+    pub version: u32,
+    /// What the author declared.
+    pub manifest: Arc<FunctionManifest>,
+    /// The folder that is mounted as `/var/task`.
+    pub code_dir: PathBuf,
+    /// What makes the code a helper, where it is one.
+    pub helper: Option<Arc<HelperSpec>>,
+    /// The names by which the code may call helpers.
+    pub helpers: Vec<String>,
+    /// Answers what the code asks of the platform.
+    pub calls: Arc<dyn CallSink>,
+}
+
+/// What is more to a helper than to a function.
+#[derive(Debug, Clone)]
+pub struct HelperSpec {
+    /// What its runtime is told.
+    pub init: HelperInit,
+    /// The folder that it keeps.
+    pub state_dir: Option<PathBuf>,
+    /// Devices and what belongs to them.
+    pub devices: DeviceEdits,
+    /// How long `start` may take, seconds.
+    pub start_timeout_s: u32,
+    /// How long other hooks may take.
+    pub timeouts: HelperTimeouts,
+    /// How often replicas are asked whether they are well.
+    pub health: HelperHealth,
+}
+
+impl VersionSpec {
+    /// Whose instances its own are counted with.
+    pub(super) fn counted_together(&self) -> CountedTogether {
+        (self.tenant, self.helper.is_some())
+    }
+
+    /// How long an instance may take to leave by itself.
+    pub(super) fn stop_grace(&self) -> Duration {
+        self.helper.as_ref().map_or(STOP_GRACE, |helper| Duration::from_secs(u64::from(helper.timeouts.stop_s)))
+    }
+}
