@@ -7,6 +7,7 @@
 
 mod chaos;
 mod deploys;
+mod freshness;
 mod harness;
 mod helpers;
 mod journey;

@@ -38,13 +38,12 @@ pub struct KeyPrefix {
 }
 
 impl KeyPrefix {
-    /// Hashes the constant parts. `generation` goes up when a function's results are purged, so that none kept before is
-    /// found again; `node` is the id of the data-flow node whose result is kept, `""` for the whole function.
+    /// Hashes the constant parts. `data_version` is that of what the code itself keeps, 0 for code that keeps nothing; `node` is the id of the data-flow node whose result is kept, `""` for the whole function.
     #[must_use]
     pub fn new(
         scope: SharingScope,
         version: &VersionDigest,
-        generation: u64,
+        data_version: u64,
         helpers: &HelperVersions,
         node: &str,
     ) -> Self {
@@ -58,7 +57,7 @@ impl KeyPrefix {
             SharingScope::Public => update_with_length(&mut hasher, b"public"),
         }
         update_with_length(&mut hasher, version.as_bytes());
-        hasher.update(&generation.to_le_bytes());
+        hasher.update(&data_version.to_le_bytes());
         hasher.update(&(helpers.len() as u64).to_le_bytes());
         for (name, data_version) in helpers {
             update_with_length(&mut hasher, name.as_bytes());

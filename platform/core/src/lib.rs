@@ -20,6 +20,7 @@ pub mod pointer;
 pub mod pricing;
 pub mod problem;
 pub mod served_by;
+pub mod tag;
 pub mod usage;
 pub mod version;
 
@@ -35,5 +36,6 @@ pub use pointer::JsonPointer;
 pub use pricing::{PriceList, UsageFigures};
 pub use problem::Origin;
 pub use served_by::ServedBy;
+pub use tag::{Tag, TagTemplate};
 pub use usage::UsageEvent;
 pub use version::VersionDigest;

@@ -77,6 +77,16 @@ pub const CACHE_TTL_DEFAULT_S: u32 = 3_600;
 pub const CACHE_KEY_POINTERS_MAX: usize = 64;
 /// Longest JSON pointer in `cache.key`.
 pub const CACHE_KEY_POINTER_MAX_BYTES: usize = 512;
+/// How long an error is kept where the function says which but not for how long.
+pub const CACHE_ERROR_TTL_DEFAULT_S: u32 = 10;
+/// Most types of errors that a function may have kept.
+pub const CACHE_ERRORS_MAX: usize = 32;
+/// Longest name of a type of error.
+pub const CACHE_ERROR_NAME_MAX_BYTES: usize = 128;
+/// Most tags of one function's results.
+pub const CACHE_TAGS_MAX: usize = 8;
+/// Longest tag, or template of one.
+pub const CACHE_TAG_MAX_BYTES: usize = 256;
 /// Largest result that is kept: 1 MiB.
 pub const CACHE_ENTRY_MAX_BYTES: usize = 1024 * 1024;
 /// Size of the memory tier where the operator does not say: 256 MiB.

@@ -6,6 +6,7 @@
 //! [`FunctionManifest::unsupported`] or [`FunctionManifest::without_effect`].
 
 use crate::pointer::JsonPointer;
+use crate::tag::TagTemplate;
 use std::collections::BTreeMap;
 
 mod helper;
@@ -124,6 +125,17 @@ impl FunctionManifest {
         out.field("cache.mode", &[self.cache.mode.as_str()]);
         out.number("cache.ttl_s", self.cache.ttl_s);
         out.number("cache.stale_while_revalidate_s", self.cache.stale_while_revalidate_s);
+        // What came later counts only where it is used, so that older versions keep their digests.
+        if self.cache.stale_if_error_s > 0 {
+            out.number("cache.stale_if_error_s", self.cache.stale_if_error_s);
+        }
+        if !self.cache.errors.is_empty() {
+            out.field("cache.errors", &self.cache.errors.iter().map(String::as_str).collect::<Vec<_>>());
+            out.number("cache.error_ttl_s", self.cache.error_ttl_s);
+        }
+        if !self.cache.tags.is_empty() {
+            out.field("cache.tags", &self.cache.tags.iter().map(TagTemplate::as_str).collect::<Vec<_>>());
+        }
         if let Some(key) = &self.cache.key {
             out.field("cache.key", &key.iter().map(JsonPointer::as_str).collect::<Vec<_>>());
         }

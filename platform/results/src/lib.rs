@@ -5,7 +5,11 @@
 
 mod flight;
 mod memory;
+mod purges;
+mod result;
 pub mod simulate;
 
 pub use flight::{Flights, Follower, Joined, Leader};
-pub use memory::{FunctionHoldings, MemoryTier, MemoryTierOptions, StoredResult};
+pub use memory::{FunctionHoldings, MemoryTier, MemoryTierOptions};
+pub use purges::{Purge, Purges};
+pub use result::{ResultKind, Standing, StoredResult};

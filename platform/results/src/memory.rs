@@ -4,32 +4,15 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use moka::Expiry;
 use moka::sync::Cache;
 use raas_core::{FunctionId, ResultKey, TimestampUs};
 
+use crate::purges::{Purge, Purges};
+use crate::result::{Standing, StoredResult};
+
 /// What an entry weighs beyond its body: key, moka's own bookkeeping and the result's fields, in bytes.
 const ENTRY_OVERHEAD_BYTES: u32 = 300;
-
-/// A result as kept: immutable, shared by everyone who is handed it.
-#[derive(Debug)]
-pub struct StoredResult {
-    /// The JSON text that is the answer's body.
-    pub body: Bytes,
-    /// Whose result it is, for purging.
-    pub function: FunctionId,
-    /// Which version computed it.
-    pub version: u32,
-    /// What computing it took, microseconds.
-    pub compute_us: u64,
-    /// Whether it was computed before anybody asked.
-    pub precomputed: bool,
-    /// When it was computed.
-    pub stored_at: TimestampUs,
-    /// From when on it must not be handed out.
-    pub expires_at: TimestampUs,
-}
 
 /// Bounds of the tier.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +38,7 @@ pub struct FunctionHoldings {
 pub struct MemoryTier {
     cache: Cache<ResultKey, Arc<StoredResult>, BuildHasherDefault<KeyHasher>>,
     entry_max_bytes: usize,
+    purges: Purges,
 }
 
 impl MemoryTier {
@@ -68,38 +52,52 @@ impl MemoryTier {
             .expire_after(TimeToLive)
             .support_invalidation_closures()
             .build_with_hasher(BuildHasherDefault::default());
-        Self { cache, entry_max_bytes: options.entry_max_bytes }
+        Self { cache, entry_max_bytes: options.entry_max_bytes, purges: Purges::default() }
     }
 
-    /// The result of `key` if there is one that is fresh at `now`.
-    pub fn get(&self, key: &ResultKey, now: TimestampUs) -> Option<Arc<StoredResult>> {
-        self.cache.get(key).filter(|result| now < result.expires_at)
+    /// The result of `key`, and what may be done with it at `now`. `draw` gives chance, where it decides.
+    pub fn get(
+        &self,
+        key: &ResultKey,
+        now: TimestampUs,
+        draw: impl FnOnce() -> f64,
+    ) -> Option<(Arc<StoredResult>, Standing)> {
+        let result = self.cache.get(key)?;
+        let standing = result.standing(now, draw)?;
+        Some((result, standing))
     }
 
-    /// Keeps a result. Returns `false` when its body is over the entry limit, and then keeps nothing.
+    /// Keeps a result. Returns `false`, and keeps nothing, when its body is over the entry limit, or it was purged since its
+    /// computation began.
     pub fn put(&self, key: ResultKey, result: Arc<StoredResult>) -> bool {
-        let fits = result.body.len() <= self.entry_max_bytes;
-        if fits {
-            self.cache.insert(key, result);
-            // Left to itself, moka looks at its bounds only every few dozen writes, and that many large results are far too
-            // many. An execution came before this, next to which it takes no time.
-            self.cache.run_pending_tasks();
+        if result.body.len() > self.entry_max_bytes || self.purges.cover(&key, &result) {
+            return false;
         }
-        fits
+        self.cache.insert(key, Arc::clone(&result));
+        // Left to itself, moka looks at its bounds only every few dozen writes, and that many large results are far too
+        // many. An execution came before this, next to which it takes no time.
+        self.cache.run_pending_tasks();
+        if self.purges.cover(&key, &result) {
+            // Purged between the look and the insertion.
+            self.cache.invalidate(&key);
+            return false;
+        }
+        true
     }
 
-    /// Drops a function's results. Those of executions still running are kept out by the key's generation, not by this.
-    pub fn purge_function(&self, function: FunctionId) {
-        let purge = self.cache.invalidate_entries_if(move |_, result| result.function == function);
+    /// Drops results, and keeps out those whose computation began before `at`.
+    pub fn purge(&self, purge: Purge, at: TimestampUs) {
+        self.purges.record(purge, at);
+        let dropped = self.cache.invalidate_entries_if(move |key, result| purge.is_of(key, result));
         // The one error is a cache built without invalidation closures, which `new` rules out.
-        debug_assert!(purge.is_ok());
+        debug_assert!(dropped.is_ok());
     }
 
     /// What is held for a function. Walks the whole tier: for people, not for the data path.
     pub fn holdings(&self, function: FunctionId, now: TimestampUs) -> FunctionHoldings {
         let mut held = FunctionHoldings::default();
         for (_, result) in &self.cache {
-            if result.function == function && now < result.expires_at {
+            if result.function == function && now < result.fresh_until {
                 held.entries += 1;
                 held.bytes += result.body.len() as u64;
                 held.compute_us += result.compute_us;
@@ -119,7 +117,7 @@ struct TimeToLive;
 
 impl Expiry<ResultKey, Arc<StoredResult>> for TimeToLive {
     fn expire_after_create(&self, _: &ResultKey, result: &Arc<StoredResult>, _: Instant) -> Option<Duration> {
-        let micros = result.expires_at.0.saturating_sub(result.stored_at.0);
+        let micros = result.keep_until().0.saturating_sub(result.stored_at.0);
         Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
     }
 

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId};
 use raas_helpers::StateWriter;
+use raas_results::Purge;
 use raas_store::{AliasRow, FunctionRow, Store, StoreError, VersionRow};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::deploy::Deployer;
 use crate::helpers::HelperManager;
-use crate::invoke::{Admission, Invoker};
+use crate::invoke::Invoker;
 use crate::logs::LogWriter;
-use crate::routing::{AliasRoute, FunctionDefinition, FunctionRoute, Routing, Scope, Scopes, VersionDefinition};
+use crate::routing::{AliasRoute, FunctionDefinition, Routing, Scope, Scopes, VersionDefinition};
 
 /// Rows read at a time when all of a function's versions are wanted.
 const VERSIONS_PER_READ: u32 = 100;
@@ -161,19 +163,25 @@ impl App {
         let _changing = self.changing.lock().await;
         let id = self.store.function_delete(tenant, name, self.clock.now()).await?;
         self.routing.remove_function(&tenant, name.as_str());
-        self.invoker.results.purge_function(id);
+        self.invoker.results.purge(Purge::Function(id), self.clock.now());
         Ok(())
     }
 
-    /// Makes every result of a function computed so far unreachable, those of running executions included.
-    ///
-    /// # Errors
-    /// The function is gone, or the database does not answer.
-    pub async fn purge_function(&self, function: &FunctionRoute, name: &FunctionName) -> Result<(), StoreError> {
-        function.counters.purge_generation.fetch_add(1, Ordering::Relaxed);
-        self.reload_function(function.tenant, name).await?;
-        self.invoker.results.purge_function(function.id);
-        Ok(())
+    /// Drops kept results of a tenant: none that was computed so far is handed out from now on, nor what is being computed.
+    pub fn purge(&self, tenant: TenantId, purge: Purge) {
+        let snapshot = self.routing.load();
+        for function in snapshot.functions().filter(|function| function.tenant == tenant) {
+            let concerned = match purge {
+                Purge::Function(id) | Purge::Version(id, _) | Purge::Key(id, _) | Purge::Tag(id, _) => {
+                    id == function.id
+                }
+                Purge::TenantTag(..) => true,
+            };
+            if concerned {
+                function.counters.purges.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.invoker.results.purge(purge, self.clock.now());
     }
 
     fn set_keys(&self, rows: Vec<raas_store::KeyRow>) {

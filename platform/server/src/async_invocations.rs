@@ -14,9 +14,10 @@ use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admitted;
 use crate::app::App;
 use crate::gateway::Problem;
-use crate::invoke::{Admitted, Call, CallerPolicy, InvokeError};
+use crate::invoke::{Call, CallerPolicy, InvokeError, Purpose};
 use crate::routing::{Principal, Scope, Scopes};
 use crate::scheduler::CallError;
 use crate::trace::TraceContext;
@@ -285,7 +286,7 @@ async fn run_one(app: &Arc<App>, claimed: ClaimedInvocation) -> Ended {
         caller: None,
         deadline: None,
         key: None,
-        speculative: false,
+        purpose: Purpose::Answer,
         function,
         version,
         event,

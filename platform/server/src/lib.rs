@@ -2,6 +2,7 @@
 //!
 //! Start reading at `platform::run` for what there is, and at `invoke::Invoker::invoke` for what a call goes through.
 
+mod admission;
 mod app;
 mod async_invocations;
 pub mod bench;

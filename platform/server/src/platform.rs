@@ -17,11 +17,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::app::App;
 use crate::deploy::Deployer;
 use crate::gateway::{self, FreshKey};
 use crate::helpers::{HelperFolders, HelperManager, Switchboard};
-use crate::invoke::{Admission, Invoker};
+use crate::invoke::Invoker;
 use crate::logs::log_service;
 use crate::metering::Metering;
 use crate::routing::{Routing, Scope};

@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use raas_core::{
     CanonicalEvent, FunctionId, FunctionManifest, HelperInstanceId, JsonPointer, KeyId, KeyPrefix, ResultKey,
-    SharingScope, TenantId, VersionDigest, limits,
+    SharingScope, Tag, TenantId, VersionDigest, limits,
 };
 
 use crate::helpers::{HelperRoute, RuntimeCalls, Switchboard};
@@ -162,6 +162,11 @@ impl VersionRoute {
             None => self.key_prefix.key_with_data_versions(event.whole(), helper_epochs),
         }
     }
+
+    /// By what the result of a call with this event can be dropped.
+    pub fn tags(&self, event: &CanonicalEvent, tenant: TenantId) -> Box<[Tag]> {
+        self.manifest.cache.tags.iter().filter_map(|template| template.of(event, tenant)).collect()
+    }
 }
 
 /// Counters of one function since the platform started.
@@ -171,8 +176,8 @@ pub struct FunctionCounters {
     pub served: [AtomicU64; 5],
     /// Answers that were errors.
     pub errors: AtomicU64,
-    /// Raised at each purge, and part of every result key: what was computed before is unreachable, running executions included.
-    pub purge_generation: AtomicU64,
+    /// Purges of its results: who asks after one does not join a computation that began before it.
+    pub purges: AtomicU64,
 }
 
 /// A named pointer to versions.
@@ -426,7 +431,6 @@ impl Routing {
 
     fn route(&self, definition: FunctionDefinition, known: Option<&FunctionRoute>) -> FunctionRoute {
         let counters = known.map(|known| Arc::clone(&known.counters)).unwrap_or_default();
-        let generation = counters.purge_generation.load(Ordering::Relaxed);
         let FunctionDefinition { id, tenant, name, versions, aliases } = definition;
         let versions = versions
             .into_iter()
@@ -453,8 +457,7 @@ impl Routing {
                     });
                 // Until results are shared between tenants by a rule that also says who may purge them.
                 let scope = SharingScope::Tenant(tenant);
-                let key_prefix =
-                    KeyPrefix::new(scope, &version.digest, generation, &raas_core::HelperVersions::new(), "");
+                let key_prefix = KeyPrefix::new(scope, &version.digest, 0, &raas_core::HelperVersions::new(), "");
                 let key_pointers = version.manifest.cache.key.clone();
                 let number = version.number;
                 let route = VersionRoute {

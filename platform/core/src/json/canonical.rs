@@ -45,6 +45,23 @@ impl CanonicalEvent {
         out
     }
 
+    /// The text, number or truth value that a pointer names, as text; nothing where there is none of these.
+    #[must_use]
+    pub fn scalar_text(&self, pointer: &JsonPointer) -> Option<String> {
+        let value = self.find(pointer)?;
+        let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+        match *value.first()? {
+            tag::TRUE => Some("true".to_owned()),
+            tag::FALSE => Some("false".to_owned()),
+            tag::INTEGER | tag::LARGE_FLOAT | tag::STRING => text(value.get(5..)?),
+            tag::FLOAT => {
+                let bits = u64::from_le_bytes(value.get(1..9)?.try_into().ok()?);
+                Some(f64::from_bits(bits).to_string())
+            }
+            _ => None,
+        }
+    }
+
     /// The encoded value that a pointer names.
     fn find(&self, pointer: &JsonPointer) -> Option<&[u8]> {
         let mut value: &[u8] = &self.bytes;

@@ -7,6 +7,7 @@ use super::sections::{Cache, CacheMode, CacheScope, Network, Precompute, Runtime
 use super::{FunctionManifest, FunctionName, ManifestError};
 use crate::limits::*;
 use crate::pointer::JsonPointer;
+use crate::tag::TagTemplate;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -158,11 +159,42 @@ fn cache(section: &mut Section<'_>) -> Cache {
         mode: section.word("mode", CacheMode::WORDS, CacheMode::from_word).unwrap_or(default.mode),
         ttl_s: section.number("ttl_s", 1..=CACHE_TTL_MAX_S, default.ttl_s),
         stale_while_revalidate_s: section.number("stale_while_revalidate_s", 0..=CACHE_TTL_MAX_S, 0),
+        stale_if_error_s: section.number("stale_if_error_s", 0..=CACHE_TTL_MAX_S, 0),
+        errors: cache_errors(section),
+        error_ttl_s: section.number("error_ttl_s", 1..=CACHE_TTL_MAX_S, default.error_ttl_s),
+        tags: cache_tags(section),
         key: cache_key(section),
         scope: section.word("scope", CacheScope::WORDS, CacheScope::from_word).unwrap_or(default.scope),
     };
-    section.refuse_the_rest("mode, ttl_s, stale_while_revalidate_s, key, scope");
+    section.refuse_the_rest(
+        "mode, ttl_s, stale_while_revalidate_s, stale_if_error_s, errors, error_ttl_s, tags, key, scope",
+    );
     cache
+}
+
+fn cache_errors(section: &mut Section<'_>) -> Vec<String> {
+    let names = section.list_of_texts("errors", CACHE_ERRORS_MAX, "names of error types, such as [\"NotFound\"]");
+    for name in &names {
+        if name.is_empty() || name.len() > CACHE_ERROR_NAME_MAX_BYTES {
+            section.refuse::<()>(
+                "errors",
+                &format!("a name has 1 to {CACHE_ERROR_NAME_MAX_BYTES} bytes, unlike {name:?}"),
+            );
+        }
+    }
+    names
+}
+
+fn cache_tags(section: &mut Section<'_>) -> Vec<TagTemplate> {
+    let texts = section.list_of_texts("tags", CACHE_TAGS_MAX, "texts, such as [\"airport:{/from}\"]");
+    let mut tags = Vec::with_capacity(texts.len());
+    for text in texts {
+        match TagTemplate::parse(&text) {
+            Ok(tag) => tags.push(tag),
+            Err(error) => section.refuse::<()>("tags", &format!("{text:?}: {error}")).unwrap_or_default(),
+        }
+    }
+    tags
 }
 
 fn cache_key(section: &mut Section<'_>) -> Option<Vec<JsonPointer>> {
@@ -349,6 +381,32 @@ impl Section<'_> {
                     texts.insert(key, text);
                 }
                 _ => self.refuse::<()>(&key, "is a text in quotes").unwrap_or_default(),
+            }
+        }
+        texts
+    }
+
+    /// A list of texts, each there once.
+    pub(super) fn list_of_texts(&mut self, key: &str, most: usize, what: &str) -> Vec<String> {
+        let Some(value) = self.table.remove(key) else { return Vec::new() };
+        let toml::Value::Array(items) = value else {
+            return self.refuse(key, &format!("is a list of {what}")).unwrap_or_default();
+        };
+        if items.len() > most {
+            return self
+                .refuse(key, &format!("has {} entries; at most {most} are allowed", items.len()))
+                .unwrap_or_default();
+        }
+        let mut texts: Vec<String> = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                toml::Value::String(text) if texts.contains(&text) => {
+                    self.refuse::<()>(key, &format!("{text:?} is there twice"));
+                }
+                toml::Value::String(text) => texts.push(text),
+                _ => {
+                    self.refuse::<()>(key, &format!("is a list of {what}"));
+                }
             }
         }
         texts

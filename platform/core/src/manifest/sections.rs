@@ -2,6 +2,7 @@
 
 use crate::limits;
 use crate::pointer::JsonPointer;
+use crate::tag::TagTemplate;
 
 /// An enum whose variants are words of the manifest.
 macro_rules! words {
@@ -120,10 +121,27 @@ pub struct Cache {
     pub ttl_s: u32,
     /// How long past that it may still be served while a fresh one is computed.
     pub stale_while_revalidate_s: u32,
+    /// How long past its time a result may be served when no fresh one can be had.
+    #[serde(default)]
+    pub stale_if_error_s: u32,
+    /// The types of the function's errors that are kept, too: an error is then an answer like any other.
+    #[serde(default)]
+    pub errors: Vec<String>,
+    /// How long such an error is fresh.
+    #[serde(default = "error_ttl_default")]
+    pub error_ttl_s: u32,
+    /// By what results can be dropped together.
+    #[serde(default)]
+    pub tags: Vec<TagTemplate>,
     /// The parts of the event that decide the result; none means the whole event.
     pub key: Option<Vec<JsonPointer>>,
     /// Who may be served a kept result.
     pub scope: CacheScope,
+}
+
+/// For versions that were deployed before it could be said.
+fn error_ttl_default() -> u32 {
+    limits::CACHE_ERROR_TTL_DEFAULT_S
 }
 
 impl Default for Cache {
@@ -132,6 +150,10 @@ impl Default for Cache {
             mode: CacheMode::Off,
             ttl_s: limits::CACHE_TTL_DEFAULT_S,
             stale_while_revalidate_s: 0,
+            stale_if_error_s: 0,
+            errors: Vec::new(),
+            error_ttl_s: limits::CACHE_ERROR_TTL_DEFAULT_S,
+            tags: Vec::new(),
             key: None,
             scope: CacheScope::Tenant,
         }

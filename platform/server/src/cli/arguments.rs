@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::context::clean_url;
 use super::format::parse_moment;
+use super::results::ResultsArguments;
 use super::simulate::SimulateArguments;
 
 /// Result-as-a-Service: ask for a function's result; the platform decides how to get it.
@@ -103,12 +104,8 @@ pub enum Command {
     Results {
         #[command(subcommand)]
         command: Option<ResultsCommand>,
-        /// The function.
-        #[arg(required = true)]
-        name: Option<String>,
-        /// Drop them all.
-        #[arg(long)]
-        purge: bool,
+        #[command(flatten)]
+        arguments: ResultsArguments,
     },
     /// List answered calls and what each cost.
     Usage {

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use super::arguments::AliasTarget;
 use super::client::{Answer, Call, Client, encode};
 use super::failure::Outcome;
-use super::format::{bytes, float, list as items, moment, ms, number, targets, text};
+use super::format::{bytes, list as items, moment, number, targets, text};
 use super::screen::Screen;
 use super::table::{Table, facts};
 
-fn path(name: &str) -> String {
+/// Where a function is.
+pub(super) fn path(name: &str) -> String {
     format!("/v1/functions/{}", encode(name))
 }
 
@@ -84,7 +85,8 @@ fn cache(cache: &Value) -> String {
     }
 }
 
-fn served(counts: &Value) -> String {
+/// Counts of answers by what served them, on a line.
+pub(super) fn served(counts: &Value) -> String {
     let shown = ["computed", "hit", "coalesced", "precomputed", "stale", "errors"];
     let parts: Vec<_> = shown
         .into_iter()
@@ -186,26 +188,6 @@ pub fn delete_alias(screen: Screen, client: &Client, name: &str, alias: &str) ->
 pub fn delete(screen: Screen, client: &Client, name: &str) -> Outcome {
     client.call(&Call::new(Method::DELETE, path(name)))?;
     done(screen, json!({ "name": name, "deleted": true }), &format!("{name} is deleted"))
-}
-
-/// Shows what is kept of a function's results, or drops it.
-///
-/// # Errors
-/// No answer, or a problem.
-pub fn results(screen: Screen, client: &Client, name: &str, purge: bool) -> Outcome {
-    let path = format!("{}/results", path(name));
-    if purge {
-        client.call(&Call::new(Method::DELETE, path))?;
-        return done(screen, json!({ "name": name, "purged": true }), &format!("all results of {name} are dropped"));
-    }
-    screen.answer(&client.get(path)?, |results| {
-        facts([
-            ("results kept", number(results, "entries")),
-            ("their bodies", bytes(results["bytes"].as_u64().unwrap_or(0))),
-            ("compute time they stand for", format!("{} ms", ms(float(results, "compute_ms")))),
-            ("served", served(&results["served"])),
-        ])
-    })
 }
 
 /// Says that something is done of which the API says nothing.

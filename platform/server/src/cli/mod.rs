@@ -19,6 +19,7 @@ mod helper_state;
 mod helpers;
 mod invoke;
 mod logs;
+mod results;
 mod screen;
 mod simulate;
 mod table;
@@ -70,9 +71,7 @@ fn perform(screen: Screen, command: Command) -> Outcome {
         Command::Results { command: Some(ResultsCommand::Simulate(arguments)), .. } => {
             simulate::run(screen, &arguments)
         }
-        Command::Results { name, purge, .. } => {
-            functions::results(screen, &client()?, &name.unwrap_or_default(), purge)
-        }
+        Command::Results { arguments, .. } => results::run(screen, &client()?, &arguments),
         Command::Usage { function, helper, from, to, all } => usage::usage(
             screen,
             &client()?,

@@ -1,4 +1,4 @@
-//! Functions, versions, aliases and kept results: `/v1/functions…` apart from deploying and calling.
+//! Functions, versions and aliases: `/v1/functions…` apart from deploying, calling, logs and results.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -176,19 +176,6 @@ pub struct AliasRequest {
     pub targets: Vec<AliasTargetView>,
 }
 
-/// What is kept of a function's results.
-#[derive(Serialize, ToSchema)]
-pub struct ResultsView {
-    /// Entries that are fresh.
-    pub entries: u64,
-    /// Their bodies together, bytes.
-    pub bytes: u64,
-    /// The compute time they stand for, milliseconds.
-    pub compute_ms: f64,
-    /// Answers since the platform started.
-    pub served: ServedCounts,
-}
-
 pub(super) fn function_name(name: &str) -> Result<FunctionName, Problem> {
     // A name that no function can have is simply not there.
     FunctionName::parse(name).map_err(|_| Problem::not_found("function", name))
@@ -215,7 +202,7 @@ fn summary(row: raas_store::FunctionRow, route: Option<&FunctionRoute>) -> Funct
     }
 }
 
-fn served(route: &FunctionRoute) -> ServedCounts {
+pub(super) fn served(route: &FunctionRoute) -> ServedCounts {
     let count = |served_by: ServedBy| route.counters.served[served_by.code() as usize].load(Ordering::Relaxed);
     ServedCounts {
         computed: count(ServedBy::Computed),
@@ -375,38 +362,5 @@ pub async fn delete_alias(
     let name = function_name(&name)?;
     app.store.alias_delete(principal.tenant, &name, &alias).await?;
     app.reload_function(principal.tenant, &name).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// What is kept of a function's results.
-#[utoipa::path(get, path = "/v1/functions/{name}/results", tag = "functions", operation_id = "result_show", params(("name" = String, Path)),
-    responses((status = 200, body = ResultsView), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
-pub async fn results(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<Json<ResultsView>, Problem> {
-    let principal = caller.require(Scope::FunctionsRead)?;
-    let route = route(&app, principal, &name)?;
-    let held = app.invoker.results.holdings(route.id, app.clock.now());
-    Ok(Json(ResultsView {
-        entries: held.entries,
-        bytes: held.bytes,
-        compute_ms: held.compute_us as f64 / 1000.0,
-        served: served(&route),
-    }))
-}
-
-/// Drop all kept results of a function; what is being computed now is not kept either.
-#[utoipa::path(delete, path = "/v1/functions/{name}/results", tag = "functions", operation_id = "result_purge", params(("name" = String, Path)),
-    responses((status = 204), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
-pub async fn purge(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
-    let principal = caller.require(Scope::FunctionsWrite)?;
-    let route = route(&app, principal, &name)?;
-    app.purge_function(&route, &function_name(&name)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

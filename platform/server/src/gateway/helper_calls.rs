@@ -17,6 +17,7 @@ use super::problem::{Problem, ProblemView};
 use super::unread::read_away;
 use crate::app::App;
 use crate::helpers::{MethodCall, call_method};
+use crate::invoke::Purpose;
 use crate::routing::Scope;
 use crate::scheduler::micros_since;
 use crate::trace::TraceContext;
@@ -85,7 +86,7 @@ async fn try_call(
         depth: 0,
         caller: None,
         deadline: None,
-        speculative: false,
+        purpose: Purpose::Answer,
     };
     let answer = call_method(app, &route, method, call).await?;
     let version = HeaderValue::from_str(&route.manifest.version).unwrap_or(HeaderValue::from_static("unknown"));

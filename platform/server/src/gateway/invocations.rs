@@ -18,9 +18,10 @@ use super::auth::{Caller, authenticate, require};
 use super::idempotency::identified;
 use super::problem::{Problem, ProblemView};
 use super::unread::read_away;
+use crate::admission::{Admitted, Refused};
 use crate::app::App;
 use crate::async_invocations::QUEUED_PER_TENANT_MAX;
-use crate::invoke::{Admitted, Answer, CacheOutcome, Call, CallerPolicy, Refused};
+use crate::invoke::{Answer, CacheOutcome, Call, CallerPolicy, Purpose};
 use crate::routing::{Principal, Qualifier, Scope};
 use crate::scheduler::{CallError, micros_since};
 use crate::trace::TraceContext;
@@ -147,7 +148,7 @@ async fn try_invoke(app: &Arc<App>, name: &str, parts: &Parts, body: &mut Body) 
         deadline: None,
         key: None,
         helper_epochs,
-        speculative: false,
+        purpose: Purpose::Answer,
         function,
         version,
         event,

@@ -22,6 +22,7 @@ mod openapi;
 mod page;
 mod problem;
 mod problem_counts;
+mod results;
 mod serve;
 mod tenants;
 mod unread;
@@ -86,7 +87,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/functions/{name}/aliases", get(functions::aliases))
         .route("/v1/functions/{name}/aliases/{alias}", put(functions::set_alias).delete(functions::delete_alias))
         .route("/v1/functions/{name}/logs", get(logs::list))
-        .route("/v1/functions/{name}/results", get(functions::results).delete(functions::purge))
+        .route("/v1/functions/{name}/results", get(results::results).delete(results::purge))
+        .route("/v1/results", axum::routing::delete(results::purge_tag))
         .route("/v1/helpers", get(helpers::list).post(helpers::publish))
         .route("/v1/helper-instances", get(helper_instances::list).post(helper_instances::create))
         .route(

@@ -6,7 +6,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::{
     costs, deploys, functions, health, helper_calls, helper_instances, helper_state, helper_usage, helpers,
-    invocations, keys, logs, metrics, tenants,
+    invocations, keys, logs, metrics, results, tenants,
 };
 
 #[derive(OpenApi)]
@@ -15,7 +15,7 @@ use super::{
     paths(
         invocations::invoke, invocations::show,
         deploys::deploy, functions::list, functions::show, functions::delete, functions::versions,
-        functions::aliases, functions::set_alias, functions::delete_alias, functions::results, functions::purge, logs::list,
+        functions::aliases, functions::set_alias, functions::delete_alias, results::results, results::purge, results::purge_tag, logs::list,
         helpers::publish, helpers::list, helper_instances::create, helper_instances::list, helper_instances::show,
         helper_instances::change, helper_instances::delete, helper_instances::training, helper_instances::train,
         logs::list_of_helper, helper_usage::list,

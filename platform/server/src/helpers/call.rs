@@ -14,8 +14,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::route::HelperRoute;
+use crate::admission::Admitted;
 use crate::app::App;
-use crate::invoke::{Admitted, Answer, Call, CallerPolicy, InvokeError};
+use crate::invoke::{Answer, Call, CallerPolicy, InvokeError, Purpose};
 use crate::scheduler::CallError;
 use crate::trace::TraceContext;
 
@@ -51,7 +52,7 @@ pub struct MethodCall {
     /// When nobody wants the answer any more, where the caller's own time ends.
     pub deadline: Option<Instant>,
     /// Whether nobody has asked.
-    pub speculative: bool,
+    pub purpose: Purpose,
 }
 
 /// Why a call did not get as far as the helper.
@@ -200,7 +201,7 @@ pub async fn call_method(
     if !text.starts_with(b"{") {
         return Err(wrong("they must be a JSON object of named arguments".into()));
     }
-    let MethodCall { id, tenant, policy, trace, arrived, admitted, depth, caller, deadline, speculative, .. } = call;
+    let MethodCall { id, tenant, policy, trace, arrived, admitted, depth, caller, deadline, purpose, .. } = call;
     let found = route.method(method);
     if let Some(schema) = &found.arguments {
         check(schema, text).map_err(wrong)?;
@@ -236,7 +237,7 @@ pub async fn call_method(
             deadline,
             key,
             helper_epochs,
-            speculative,
+            purpose,
         })
         .await?;
     if matches!(answer.result, Err(CallError::Stopping)) && is_stopped(app, route) {

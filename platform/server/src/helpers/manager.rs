@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use raas_core::manifest::{HelperMode, HelperState};
 use raas_core::{FunctionName, HelperInstanceId, HelperManifest, TenantId, TimestampUs};
 use raas_helpers::{AdminState, DeviceEdits, DeviceError, Observation, Observed, Schema, check_bindings, find_devices};
+use raas_results::Purge;
 use raas_store::{HelperInstanceRow, HelperVersionQuery, HelperVersionRow, NewHelperInstance, StoreError};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -517,7 +518,7 @@ impl HelperManager {
         if let Some(current) = current {
             current.pool.close();
         }
-        app.invoker.results.purge_function(route.function.id);
+        app.invoker.results.purge(Purge::Function(route.function.id), app.clock.now());
         self.forget(route.id).await;
         Ok(())
     }

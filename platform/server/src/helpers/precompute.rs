@@ -17,8 +17,9 @@ use super::call::{MethodCall, call_method};
 use super::manager::HelperManager;
 use super::route::HelperRoute;
 use super::training::{hook, tell};
+use crate::admission::Admitted;
 use crate::app::App;
-use crate::invoke::{Admitted, CallerPolicy};
+use crate::invoke::{CallerPolicy, Purpose};
 use crate::trace::TraceContext;
 
 /// The shortest rest between two computations.
@@ -97,7 +98,7 @@ async fn compute(app: &Arc<App>, route: &Arc<HelperRoute>, cpu_millis: u32, limi
             depth: 0,
             caller: None,
             deadline: None,
-            speculative: true,
+            purpose: Purpose::Precompute,
         };
         if call_method(app, route, &candidate.method, call).await.is_ok_and(|answer| answer.result.is_ok()) {
             computed += 1;

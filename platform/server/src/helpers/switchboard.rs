@@ -17,9 +17,10 @@ use serde::Serialize;
 use super::call::{MethodCall, call_method, named_arguments};
 use super::keys::KeyLeases;
 use super::route::function_id;
+use crate::admission::Admitted;
 use crate::app::App;
 use crate::gateway::Problem;
-use crate::invoke::{Admitted, CallerPolicy};
+use crate::invoke::{CallerPolicy, Purpose};
 use crate::trace::TraceContext;
 
 /// How long a call that is made outside any invocation may wait for its answer.
@@ -204,7 +205,7 @@ async fn call_helper(app: &Arc<App>, allowed: &Allowed, call: RuntimeCall) -> An
         depth: parent.as_ref().map_or(0, |parent| parent.depth).saturating_add(1),
         caller: Some(allowed.caller),
         deadline: Some(within),
-        speculative: false,
+        purpose: Purpose::Answer,
     };
     match tokio::time::timeout_at(within.into(), call_method(app, &route, method, method_call)).await {
         Ok(Ok(answer)) => answer.result.or_else(|error| refused(Problem::of_helper(error))),

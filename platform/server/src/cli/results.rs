@@ -1,0 +1,68 @@
+//! `raas results`: what is kept of functions' results, and dropping it.
+
+use clap::Args;
+use http::Method;
+use serde_json::json;
+
+use super::client::{Call, Client, encode};
+use super::failure::Outcome;
+use super::format::{bytes, float, ms, number};
+use super::functions::{done, path, served};
+use super::screen::Screen;
+use super::table::facts;
+
+/// Whose results, and what to do with them.
+#[derive(Debug, Args)]
+pub struct ResultsArguments {
+    /// The function. Only `--purge --tag` does without one: it is then about all functions.
+    #[arg(required_unless_present = "tag")]
+    name: Option<String>,
+    /// Drop them: all, or those that the next three name.
+    #[arg(long)]
+    purge: bool,
+    /// Only those with this tag.
+    #[arg(long, requires = "purge")]
+    tag: Option<String>,
+    /// Only those of this version.
+    #[arg(long, requires = "purge", conflicts_with = "tag", value_name = "N")]
+    version: Option<u32>,
+    /// Only that of this event.
+    #[arg(long, requires = "purge", conflicts_with_all = ["tag", "version"], value_name = "JSON")]
+    event: Option<String>,
+}
+
+/// Shows what is kept of a function's results, or drops results.
+///
+/// # Errors
+/// No answer, or a problem.
+pub fn run(screen: Screen, client: &Client, arguments: &ResultsArguments) -> Outcome {
+    let path = match &arguments.name {
+        Some(name) => format!("{}/results", path(name)),
+        None => "/v1/results".to_owned(),
+    };
+    if !arguments.purge {
+        return show(screen, client, path);
+    }
+    let version = arguments.version.map(|number| number.to_string());
+    let chosen = [("tag", &arguments.tag), ("version", &version), ("event", &arguments.event)];
+    let chosen = chosen.into_iter().find_map(|(name, value)| value.as_ref().map(|value| (name, value)));
+    let query = chosen.map(|(name, value)| format!("?{name}={}", encode(value))).unwrap_or_default();
+    client.call(&Call::new(Method::DELETE, format!("{path}{query}")))?;
+    let whose = arguments.name.as_deref().map_or_else(|| "all functions".to_owned(), ToOwned::to_owned);
+    let text = match chosen {
+        None => format!("all results of {whose} are dropped"),
+        Some((kind, value)) => format!("results of {whose} with {kind} {value} are dropped"),
+    };
+    done(screen, json!({ "name": arguments.name, "purged": true }), &text)
+}
+
+fn show(screen: Screen, client: &Client, path: String) -> Outcome {
+    screen.answer(&client.get(path)?, |results| {
+        facts([
+            ("results kept", number(results, "entries")),
+            ("their bodies", bytes(results["bytes"].as_u64().unwrap_or(0))),
+            ("compute time they stand for", format!("{} ms", ms(float(results, "compute_ms")))),
+            ("served", served(&results["served"])),
+        ])
+    })
+}

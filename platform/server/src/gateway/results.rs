@@ -1,0 +1,134 @@
+//! Kept results: `/v1/functions/{name}/results` and `/v1/results`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
+use raas_core::{CanonicalEvent, Tag, limits};
+use raas_results::Purge;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::functions::{ServedCounts, route, served};
+use super::problem::{Problem, ProblemView};
+use crate::app::App;
+use crate::routing::{FunctionRoute, Scope};
+
+/// What is kept of a function's results.
+#[derive(Serialize, ToSchema)]
+pub struct ResultsView {
+    /// Entries that are fresh.
+    pub entries: u64,
+    /// Their bodies together, bytes.
+    pub bytes: u64,
+    /// The compute time they stand for, milliseconds.
+    pub compute_ms: f64,
+    /// Answers since the platform started.
+    pub served: ServedCounts,
+}
+
+/// Which of a function's results are dropped: all, or those that one of these names.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PurgeQuery {
+    /// Those of this version.
+    pub version: Option<u32>,
+    /// Those with this tag.
+    pub tag: Option<String>,
+    /// That of this event, as JSON.
+    pub event: Option<String>,
+}
+
+/// Which of the tenant's results are dropped.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TagQuery {
+    /// Those with this tag.
+    pub tag: String,
+}
+
+/// What is kept of a function's results.
+#[utoipa::path(get, path = "/v1/functions/{name}/results", tag = "results", operation_id = "result_show", params(("name" = String, Path)),
+    responses((status = 200, body = ResultsView), (status = 404, body = ProblemView, content_type = "application/problem+json")))]
+pub async fn results(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ResultsView>, Problem> {
+    let principal = caller.require(Scope::FunctionsRead)?;
+    let route = route(&app, principal, &name)?;
+    let held = app.invoker.results.holdings(route.id, app.clock.now());
+    Ok(Json(ResultsView {
+        entries: held.entries,
+        bytes: held.bytes,
+        compute_ms: held.compute_us as f64 / 1000.0,
+        served: served(&route),
+    }))
+}
+
+/// Drop kept results of a function: all, or those of a version, a tag or an event. What is being computed now is not kept either.
+#[utoipa::path(delete, path = "/v1/functions/{name}/results", tag = "results", operation_id = "result_purge", params(("name" = String, Path), PurgeQuery),
+    responses((status = 204), (status = 400, body = ProblemView, content_type = "application/problem+json"),
+        (status = 404, body = ProblemView, content_type = "application/problem+json")))]
+pub async fn purge(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(query): Query<PurgeQuery>,
+) -> Result<StatusCode, Problem> {
+    let principal = caller.require(Scope::FunctionsWrite)?;
+    let route = route(&app, principal, &name)?;
+    for purge in wanted(&app, &route, &query)? {
+        app.purge(principal.tenant, purge);
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Drop kept results of all functions of the tenant that have a tag.
+#[utoipa::path(delete, path = "/v1/results", tag = "results", operation_id = "result_purge_tag", params(TagQuery),
+    responses((status = 204), (status = 400, body = ProblemView, content_type = "application/problem+json")))]
+pub async fn purge_tag(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Query(query): Query<TagQuery>,
+) -> Result<StatusCode, Problem> {
+    let principal = caller.require(Scope::FunctionsWrite)?;
+    let tag = tag(&query.tag)?;
+    app.purge(principal.tenant, Purge::TenantTag(principal.tenant, Tag::of(principal.tenant, tag)));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn invalid(title: String) -> Problem {
+    Problem::caller(StatusCode::BAD_REQUEST, "invalid-query", title)
+}
+
+fn tag(text: &str) -> Result<&str, Problem> {
+    let fits = !text.is_empty() && text.len() <= limits::CACHE_TAG_MAX_BYTES;
+    fits.then_some(text).ok_or_else(|| invalid(format!("a tag has 1 to {} bytes", limits::CACHE_TAG_MAX_BYTES)))
+}
+
+fn wanted(app: &App, route: &FunctionRoute, query: &PurgeQuery) -> Result<Vec<Purge>, Problem> {
+    match (query.version, &query.tag, &query.event) {
+        (None, None, None) => Ok(vec![Purge::Function(route.id)]),
+        (Some(version), None, None) if route.versions.contains_key(&version) => {
+            Ok(vec![Purge::Version(route.id, version)])
+        }
+        (Some(version), None, None) => Err(Problem::not_found("version", &format!("{}/{version}", route.name))),
+        (None, Some(text), None) => Ok(vec![Purge::Tag(route.id, Tag::of(route.tenant, tag(text)?))]),
+        (None, None, Some(event)) => {
+            let event = CanonicalEvent::parse(event.as_bytes())
+                .map_err(|error| invalid(format!("the event is not acceptable JSON: {error}")))?;
+            let snapshot = app.routing.load();
+            let keys = route.versions.values().map(|version| {
+                let epochs = snapshot.helper_epochs(&route.tenant, &version.manifest.helpers);
+                Purge::Key(route.id, version.result_key(&event, &epochs))
+            });
+            Ok(keys.collect())
+        }
+        _ => Err(invalid("name a version, a tag or an event, not several of them".into())),
+    }
+}

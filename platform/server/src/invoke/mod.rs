@@ -1,0 +1,380 @@
+//! A call, from a resolved version to its answer: result, flight, instance, metering. The paragraph of DESIGN's data path.
+//!
+//! It must not know HTTP: the gateway makes a [`Call`] of a request and a response of an [`Answer`]; asynchronous invocations
+//! and, later, precomputation come in by the same door.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raas_core::manifest::CacheMode;
+use raas_core::{Clock, ResultKey, ServedBy, UsageEvent};
+use raas_results::{Flights, Joined, MemoryTier, ResultKind, Standing, StoredResult};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+mod call;
+mod execute;
+
+pub use call::{Answer, CacheOutcome, Call, CallerPolicy, KeptAs, Purpose, Times};
+
+use crate::detached::RunToEnd;
+use crate::durations::CallDurations;
+use crate::logs::LogWriter;
+use crate::metering::{Metering, MeteringFull};
+use crate::routing::VersionRoute;
+use crate::scheduler::{CallError, Scheduler, micros_since};
+use crate::trace::{CallSpan, TraceExport};
+
+/// How long a call may wait for an instance at least; a function with a longer timeout has its callers wait that long.
+const QUEUE_WAIT_AT_LEAST: Duration = Duration::from_secs(30);
+
+/// Results that are computed anew in the background at once.
+const REFRESHES_MAX: usize = 64;
+
+/// How long a result whose refresh failed is left alone …
+const REFRESH_REST: Duration = Duration::from_secs(1);
+
+/// … and of how many results that is remembered.
+const REFRESH_RESTS_MAX: u64 = 10_000;
+
+/// Why a call has no answer at all.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum InvokeError {
+    /// The caller wanted a kept result only, and there is none.
+    #[error("no result of this event is kept, and the caller asked for a kept one only")]
+    NothingCached,
+    /// It could not be metered.
+    #[error(transparent)]
+    MeteringFull(#[from] MeteringFull),
+    /// No outcome came within the function's own timeouts.
+    #[error("no outcome came in time")]
+    FollowTimeout,
+}
+
+/// What an execution came to, shared by the leader and all its followers.
+#[derive(Debug, Clone)]
+struct Execution {
+    result: Result<Bytes, CallError>,
+    times: Times,
+    cold_start: bool,
+    stored: bool,
+}
+
+/// All that a call needs of the platform.
+pub struct Invoker {
+    /// Kept results.
+    pub results: MemoryTier,
+    /// What is being computed now.
+    flights: Flights<(ResultKey, u64), Arc<Execution>>,
+    /// Bounds what is computed anew in the background.
+    refreshes: Arc<Semaphore>,
+    /// Results whose refresh has just failed.
+    refresh_rests: moka::sync::Cache<ResultKey, ()>,
+    /// Instances.
+    pub scheduler: Arc<Scheduler>,
+    /// Usage events.
+    pub metering: Arc<Metering>,
+    /// Functions' log lines.
+    pub logs: LogWriter,
+    /// Spans for a collector.
+    pub traces: TraceExport,
+    /// How long answers took.
+    pub durations: CallDurations,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Executions whose caller has gone.
+    pub detached: TaskTracker,
+}
+
+impl Invoker {
+    /// Puts the parts together.
+    pub fn new(
+        results: MemoryTier,
+        scheduler: Arc<Scheduler>,
+        metering: Arc<Metering>,
+        logs: LogWriter,
+        traces: TraceExport,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            results,
+            flights: Flights::default(),
+            refreshes: Arc::new(Semaphore::new(REFRESHES_MAX)),
+            refresh_rests: moka::sync::Cache::builder()
+                .max_capacity(REFRESH_RESTS_MAX)
+                .time_to_live(REFRESH_REST)
+                .build(),
+            scheduler,
+            metering,
+            logs,
+            traces,
+            durations: CallDurations::default(),
+            clock,
+            detached: TaskTracker::new(),
+        }
+    }
+
+    /// Answers a call: from the store, from a flight that is under way, or by computing it.
+    ///
+    /// # Errors
+    /// [`InvokeError`]; an error of the function is not one, but an [`Answer`].
+    pub async fn invoke(self: &Arc<Self>, mut call: Call) -> Result<Answer, InvokeError> {
+        let canonical = call.canonical.take();
+        let cacheable = (call.version.manifest.cache.mode == CacheMode::Declared) && !call.policy.no_store;
+        if call.policy.only_if_cached && (!cacheable || call.policy.no_cache) {
+            return Err(InvokeError::NothingCached);
+        }
+        let Some(canonical) = canonical.filter(|_| cacheable) else {
+            return self.compute(call, None, CacheOutcome::Bypass).await;
+        };
+        let kept_as = KeptAs {
+            key: call.version.result_key(&canonical, &call.helper_epochs),
+            tags: call.version.tags(&canonical, call.function.tenant),
+        };
+        drop(canonical);
+        if call.policy.no_cache {
+            return self.compute(call, Some(kept_as), CacheOutcome::Requested).await;
+        }
+        loop {
+            // What is handed out if there is nothing better.
+            let mut old = None;
+            match self.kept(&kept_as.key, &call) {
+                Some((result, Standing::Fresh)) => return self.answer_from(&call, &result),
+                Some((result, Standing::RefreshEarly | Standing::Stale)) => {
+                    self.refresh(&call, &kept_as);
+                    return self.answer_from(&call, &result);
+                }
+                Some((result, Standing::OnError)) => old = Some(result),
+                None => {}
+            }
+            if call.policy.only_if_cached {
+                return Err(InvokeError::NothingCached);
+            }
+            match self.flights.join(flight_key(&call, &kept_as)) {
+                Joined::Leader(leader) => {
+                    // A flight may have landed between the look and the join.
+                    if let Some((result, Standing::Fresh)) = self.kept(&kept_as.key, &call) {
+                        return self.answer_from(&call, &result);
+                    }
+                    let invoker = Arc::clone(self);
+                    let flight = async move {
+                        let (execution, answer) = invoker
+                            .execute_and_meter(call, Some(kept_as), CacheOutcome::Miss { stored: false }, old)
+                            .await;
+                        leader.land(execution);
+                        answer
+                    };
+                    return RunToEnd::new(flight, &self.detached).await;
+                }
+                Joined::Follower(follower) => {
+                    let limit =
+                        queue_wait(&call.version) + Duration::from_secs(u64::from(call.version.manifest.timeout_s));
+                    let landed = tokio::time::timeout(limit, follower.outcome())
+                        .await
+                        .map_err(|_| InvokeError::FollowTimeout)?;
+                    if let Some(execution) = landed {
+                        return match old.filter(|_| old_will_do(&execution.result, &call.version)) {
+                            Some(old) => self.answer_from(&call, &old),
+                            None => self.answer_from_flight(&call, &execution),
+                        };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Computes a result anew in the background, unless that is under way, or has just failed.
+    fn refresh(self: &Arc<Self>, call: &Call, kept_as: &KeptAs) {
+        if self.refresh_rests.contains_key(&kept_as.key) {
+            return;
+        }
+        let Joined::Leader(leader) = self.flights.join(flight_key(call, kept_as)) else { return };
+        // One may have landed between the look and the join.
+        if let Some((_, Standing::Fresh)) = self.kept(&kept_as.key, call) {
+            return;
+        }
+        // With none to be had the next caller tries again.
+        let Ok(permit) = Arc::clone(&self.refreshes).try_acquire_owned() else { return };
+        let (invoker, kept_as) = (Arc::clone(self), kept_as.clone());
+        let again = call.again(Purpose::Refresh, self.clock.now());
+        self.detached.spawn(async move {
+            let execution = invoker.execute(&again, Some(&kept_as)).await;
+            if !execution.stored {
+                invoker.refresh_rests.insert(kept_as.key, ());
+            }
+            leader.land(Arc::new(execution));
+            drop(permit);
+        });
+    }
+
+    async fn compute(
+        self: &Arc<Self>,
+        call: Call,
+        kept_as: Option<KeptAs>,
+        cache: CacheOutcome,
+    ) -> Result<Answer, InvokeError> {
+        let invoker = Arc::clone(self);
+        let execution = async move { invoker.execute_and_meter(call, kept_as, cache, None).await.1 };
+        // The caller may leave: the work it began is finished, kept and metered all the same.
+        RunToEnd::new(execution, &self.detached).await
+    }
+
+    /// What is kept that the caller has any use for.
+    fn kept(&self, key: &ResultKey, call: &Call) -> Option<(Arc<StoredResult>, Standing)> {
+        let now = self.clock.now();
+        self.results
+            .get(key, now, fastrand::f64)
+            .filter(|(kept, _)| call.policy.max_age_s.is_none_or(|most| now.since(kept.stored_at).as_secs() <= most))
+    }
+
+    fn answer_from(&self, call: &Call, result: &StoredResult) -> Result<Answer, InvokeError> {
+        let now = self.clock.now();
+        let (left, past) = (result.fresh_until.since(now).as_secs(), now.since(result.fresh_until).as_secs());
+        let cache = CacheOutcome::Hit {
+            age_s: now.since(result.stored_at).as_secs(),
+            ttl_s: i64::try_from(left).unwrap_or(i64::MAX) - i64::try_from(past).unwrap_or(i64::MAX),
+        };
+        let times = Times { total_us: micros_since(call.arrived), ..Times::default() };
+        // Asked whatever it is served as: from now on it is a result like any other.
+        let first_asked = result.first_asked();
+        let served_by = match (now < result.fresh_until, first_asked) {
+            (false, _) => ServedBy::Stale,
+            (true, true) => ServedBy::Precomputed,
+            (true, false) => ServedBy::Hit,
+        };
+        let answer = Answer {
+            result: outcome_of(result),
+            served_by,
+            compute_us: result.compute_us,
+            cache,
+            cold_start: false,
+            times,
+        };
+        self.meter(call, &answer)?;
+        Ok(answer)
+    }
+
+    fn answer_from_flight(&self, call: &Call, execution: &Execution) -> Result<Answer, InvokeError> {
+        let total_us = micros_since(call.arrived);
+        let answer = Answer {
+            result: execution.result.clone(),
+            served_by: ServedBy::Coalesced,
+            compute_us: execution.times.exec_us,
+            cache: CacheOutcome::Collapsed,
+            cold_start: false,
+            // What a follower waits for is somebody else's execution: to itself it is waiting.
+            times: Times { queue_us: total_us, total_us, ..Times::default() },
+        };
+        self.meter(call, &answer)?;
+        Ok(answer)
+    }
+
+    async fn execute_and_meter(
+        &self,
+        call: Call,
+        kept_as: Option<KeptAs>,
+        cache: CacheOutcome,
+        old: Option<Arc<StoredResult>>,
+    ) -> (Arc<Execution>, Result<Answer, InvokeError>) {
+        let execution = Arc::new(self.execute(&call, kept_as.as_ref()).await);
+        if let Some(old) = old.filter(|_| old_will_do(&execution.result, &call.version)) {
+            let answer = self.answer_from(&call, &old);
+            return (execution, answer);
+        }
+        let cache = match cache {
+            CacheOutcome::Miss { .. } => CacheOutcome::Miss { stored: execution.stored },
+            other => other,
+        };
+        let answer = Answer {
+            result: execution.result.clone(),
+            served_by: ServedBy::Computed,
+            compute_us: execution.times.exec_us,
+            cache,
+            cold_start: execution.cold_start,
+            times: Times { total_us: micros_since(call.arrived), ..execution.times },
+        };
+        let metered = self.meter(&call, &answer);
+        (execution, metered.map(|()| answer).map_err(Into::into))
+    }
+
+    /// Records the call. Before the answer goes out: an answer that is not metered is not given.
+    fn meter(&self, call: &Call, answer: &Answer) -> Result<(), MeteringFull> {
+        if call.purpose != Purpose::Answer {
+            return Ok(());
+        }
+        let counters = &call.function.counters;
+        counters.served[answer.served_by.code() as usize].fetch_add(1, Ordering::Relaxed);
+        let status = match &answer.result {
+            Ok(_) => 200,
+            Err(error) => {
+                counters.errors.fetch_add(1, Ordering::Relaxed);
+                error.status()
+            }
+        };
+        if answer.result.as_ref().is_err_and(CallError::is_refusal) {
+            // Nothing was answered by the function or its results: nobody pays for it.
+            return Ok(());
+        }
+        let took = Duration::from_micros(answer.times.total_us);
+        self.durations.record(answer.served_by, took);
+        self.traces.record(CallSpan {
+            context: &call.trace,
+            invocation: call.id,
+            function: &call.function.name,
+            version: call.version.number,
+            served_by: answer.served_by.as_str(),
+            status,
+            cold_start: answer.cold_start,
+            took,
+        });
+        self.metering.record(&UsageEvent {
+            invocation: call.id,
+            tenant: call.tenant,
+            function: call.function.id,
+            caller: call.caller,
+            version: call.version.number,
+            served_by: answer.served_by,
+            status,
+            started_us: call.arrived_at.as_micros(),
+            queue_us: u32::try_from(answer.times.queue_us).unwrap_or(u32::MAX),
+            cold_us: u32::try_from(answer.times.cold_us).unwrap_or(u32::MAX),
+            exec_us: answer.times.exec_us,
+            total_us: answer.times.total_us,
+            memory_mb: call.version.manifest.memory_mb,
+            bytes_in: call.event.len() as u64,
+            bytes_out: answer.result.as_ref().map_or(0, |body| body.len() as u64),
+            cold_start: answer.cold_start,
+        })
+    }
+}
+
+/// Which flight a call may join: none that a purge came after.
+fn flight_key(call: &Call, kept_as: &KeptAs) -> (ResultKey, u64) {
+    (kept_as.key, call.function.counters.purges.load(Ordering::Relaxed))
+}
+
+/// What a kept result says.
+fn outcome_of(result: &StoredResult) -> Result<Bytes, CallError> {
+    match result.kind {
+        ResultKind::Value => Ok(result.body.clone()),
+        ResultKind::Error => Err(match serde_json::from_slice(&result.body) {
+            Ok(error) => CallError::Raised(error),
+            Err(error) => CallError::ContractBroken(format!("a kept error cannot be read: {error}")),
+        }),
+    }
+}
+
+/// Whether a result past its time is better than what came of computing it: any failure that is not itself a kept answer.
+fn old_will_do(result: &Result<Bytes, CallError>, version: &VersionRoute) -> bool {
+    match result {
+        Ok(_) => false,
+        Err(CallError::Raised(error)) if version.manifest.cache.errors.contains(&error.kind) => false,
+        Err(error) => !matches!(error.status(), 404 | 422),
+    }
+}
+
+fn queue_wait(version: &VersionRoute) -> Duration {
+    QUEUE_WAIT_AT_LEAST.max(Duration::from_secs(u64::from(version.manifest.timeout_s)))
+}
