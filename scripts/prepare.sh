@@ -27,6 +27,8 @@ case $purpose in
 test)
     # The store's tests run on a real Postgres of their own.
     command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages="$packages postgresql"
+    # What platforms share results in.
+    needs redis-server redis-server
     needs setpriv util-linux
     needs ip iproute2
     ;;

@@ -17,4 +17,5 @@ mod runtimes;
 mod scheduler;
 mod snapshot;
 mod tenants;
+mod tiers;
 mod walls;

@@ -51,6 +51,7 @@ fn scope_of(route: &Route) -> Option<&'static str> {
         (_, "/v1/functions/{name}/invocations" | "/v1/invocations/{id}") => "invoke",
         ("GET", path) if path.starts_with("/v1/functions") => "functions:read",
         (_, path) if path.starts_with("/v1/functions") => "functions:write",
+        (_, "/v1/results") => "functions:write",
         (_, "/v1/helper-instances/{id}/methods/{method}") => "invoke",
         ("GET", path) if path.starts_with("/v1/helper") => "helpers:read",
         (_, path) if path.starts_with("/v1/helper") => "helpers:write",

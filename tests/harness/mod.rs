@@ -5,7 +5,9 @@ mod function;
 mod http;
 mod leftovers;
 mod platform;
+mod postgres;
 mod processes;
+mod redis;
 mod shared;
 mod wait;
 
@@ -13,7 +15,9 @@ pub use client::{Client, Reply};
 pub use function::Function;
 pub use http::{closed_by_peer, invocation, last_answer, send, send_and_leave};
 pub use platform::{DataFolder, Options, Platform, binary, mode};
+pub use postgres::PostgresServer;
 pub use processes::{kill, marked, sandbox_processes, spawner_of};
+pub use redis::Redis;
 pub use shared::shared;
 pub use wait::{in_parallel, wait_for};
 

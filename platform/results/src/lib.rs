@@ -1,15 +1,22 @@
 //! The result store: answers kept by key, and one execution for concurrent calls of the same key.
 //!
-//! Owns the memory tier, the single-flight table, and the simulator of policies. It must not know HTTP, manifests, sandboxes or how a result is computed:
-//! it sees keys, results and times.
+//! Owns the tiers (memory, Redis, and whatever else keeps bytes), the flights within one platform and between several, and the
+//! simulator of policies. It must not know HTTP, SQL, manifests, sandboxes or how a result is computed: it sees keys, results
+//! and times. Where to start: [`ResultStore`].
 
 mod flight;
 mod memory;
 mod purges;
 mod result;
+mod shared_flight;
 pub mod simulate;
+mod store;
+mod tiers;
 
 pub use flight::{Flights, Follower, Joined, Leader};
 pub use memory::{FunctionHoldings, MemoryTier, MemoryTierOptions};
 pub use purges::{Purge, Purges};
 pub use result::{ResultKind, Standing, StoredResult};
+pub use shared_flight::{SharedFlight, SharedLease};
+pub use store::{ResultStore, ResultStoreOptions, Sought};
+pub use tiers::{Entry, GuardedTier, LowerTier, RedisTier, Sealer, TierCounts, TierError, TierWriter, Unreadable};

@@ -8,7 +8,7 @@ use moka::Expiry;
 use moka::sync::Cache;
 use raas_core::{FunctionId, ResultKey, TimestampUs};
 
-use crate::purges::{Purge, Purges};
+use crate::purges::Purge;
 use crate::result::{Standing, StoredResult};
 
 /// What an entry weighs beyond its body: key, moka's own bookkeeping and the result's fields, in bytes.
@@ -38,7 +38,6 @@ pub struct FunctionHoldings {
 pub struct MemoryTier {
     cache: Cache<ResultKey, Arc<StoredResult>, BuildHasherDefault<KeyHasher>>,
     entry_max_bytes: usize,
-    purges: Purges,
 }
 
 impl MemoryTier {
@@ -52,7 +51,7 @@ impl MemoryTier {
             .expire_after(TimeToLive)
             .support_invalidation_closures()
             .build_with_hasher(BuildHasherDefault::default());
-        Self { cache, entry_max_bytes: options.entry_max_bytes, purges: Purges::default() }
+        Self { cache, entry_max_bytes: options.entry_max_bytes }
     }
 
     /// The result of `key`, and what may be done with it at `now`. `draw` gives chance, where it decides.
@@ -67,27 +66,25 @@ impl MemoryTier {
         Some((result, standing))
     }
 
-    /// Keeps a result. Returns `false`, and keeps nothing, when its body is over the entry limit, or it was purged since its
-    /// computation began.
+    /// Keeps a result. Returns `false`, and keeps nothing, when its body is over the entry limit.
     pub fn put(&self, key: ResultKey, result: Arc<StoredResult>) -> bool {
-        if result.body.len() > self.entry_max_bytes || self.purges.cover(&key, &result) {
-            return false;
+        let fits = result.body.len() <= self.entry_max_bytes;
+        if fits {
+            self.cache.insert(key, result);
+            // Left to itself, moka looks at its bounds only every few dozen writes, and that many large results are far too
+            // many. An execution came before this, next to which it takes no time.
+            self.cache.run_pending_tasks();
         }
-        self.cache.insert(key, Arc::clone(&result));
-        // Left to itself, moka looks at its bounds only every few dozen writes, and that many large results are far too
-        // many. An execution came before this, next to which it takes no time.
-        self.cache.run_pending_tasks();
-        if self.purges.cover(&key, &result) {
-            // Purged between the look and the insertion.
-            self.cache.invalidate(&key);
-            return false;
-        }
-        true
+        fits
     }
 
-    /// Drops results, and keeps out those whose computation began before `at`.
-    pub fn purge(&self, purge: Purge, at: TimestampUs) {
-        self.purges.record(purge, at);
+    /// Drops the result of a key.
+    pub fn remove(&self, key: &ResultKey) {
+        self.cache.invalidate(key);
+    }
+
+    /// Drops results.
+    pub fn purge(&self, purge: Purge) {
         let dropped = self.cache.invalidate_entries_if(move |key, result| purge.is_of(key, result));
         // The one error is a cache built without invalidation closures, which `new` rules out.
         debug_assert!(dropped.is_ok());

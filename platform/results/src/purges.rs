@@ -49,8 +49,8 @@ pub struct Purges {
 }
 
 impl Purges {
-    /// Remembers a purge. A later one of the same takes its place, an earlier one does not.
-    pub fn record(&self, purge: Purge, at: TimestampUs) {
+    /// Remembers a purge. A later one of the same takes its place, an earlier one does not. Returns whether it was news.
+    pub fn record(&self, purge: Purge, at: TimestampUs) -> bool {
         let mut known = self.at.write();
         if known.len() >= PURGES_MAX && !known.contains_key(&purge) {
             let oldest = at.saturating_sub(Duration::from_secs(u64::from(limits::CACHE_TTL_MAX_S)));
@@ -64,8 +64,14 @@ impl Purges {
             }
             other => other,
         };
-        let when = known.entry(purge).or_insert(at);
-        *when = at.max(*when);
+        let before = known.insert(purge, at);
+        match before.filter(|before| *before >= at) {
+            Some(before) => {
+                known.insert(purge, before);
+                false
+            }
+            None => true,
+        }
     }
 
     /// Whether a result was purged since its computation began.
@@ -79,6 +85,41 @@ impl Purges {
         let tagged =
             result.tags.iter().flat_map(|&tag| [Purge::Tag(function, tag), Purge::TenantTag(result.tenant, tag)]);
         whole.into_iter().chain(tagged).any(|purge| known.get(&purge).is_some_and(|at| result.began_at <= *at))
+    }
+}
+
+impl std::fmt::Display for Purge {
+    /// As it is stored: its kind, whose, and what, with colons between.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Function(function) => write!(f, "function:{function}:"),
+            Self::Version(function, version) => write!(f, "version:{function}:{version}"),
+            Self::Key(function, key) => write!(f, "key:{function}:{key}"),
+            Self::Tag(function, tag) => write!(f, "tag:{function}:{}", tag.0),
+            Self::TenantTag(tenant, tag) => write!(f, "tenant-tag:{tenant}:{}", tag.0),
+        }
+    }
+}
+
+impl std::str::FromStr for Purge {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split(':');
+        let (Some(kind), Some(whose), Some(what), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(());
+        };
+        let function = || whose.parse::<FunctionId>().map_err(|_| ());
+        let tag = || what.parse().map(Tag).map_err(|_| ());
+        Ok(match kind {
+            "function" => Self::Function(function()?),
+            "version" => Self::Version(function()?, what.parse().map_err(|_| ())?),
+            "key" => Self::Key(function()?, what.parse().map_err(|_| ())?),
+            "tag" => Self::Tag(function()?, tag()?),
+            "tenant-tag" => Self::TenantTag(whose.parse().map_err(|_| ())?, tag()?),
+            _ => return Err(()),
+        })
     }
 }
 
@@ -109,6 +150,7 @@ mod tests {
             assert!(purges.cover(&key, &kept) && purge.is_of(&key, &kept), "{purge:?}");
             purges.record(purge, TimestampUs(0));
             assert!(purges.cover(&key, &kept), "an earlier purge takes nothing back");
+            assert_eq!(purge.to_string().parse(), Ok(purge));
             assert!(!purges.cover(&other, &result(2, 1, 0)) && !purge.is_of(&other, &result(2, 1, 0)), "{purge:?}");
         }
         assert!(!Purge::Version(function, 2).is_of(&key, &kept) && !Purge::Key(function, other).is_of(&key, &kept));

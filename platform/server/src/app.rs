@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId};
+use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId, TimestampUs};
 use raas_helpers::StateWriter;
 use raas_results::Purge;
 use raas_store::{AliasRow, FunctionRow, Store, StoreError, VersionRow};
@@ -72,6 +72,7 @@ impl App {
         for alias in rows.aliases {
             aliases.entry(alias.function).or_default().push(alias);
         }
+        let known: HashSet<_> = rows.functions.iter().map(|function| function.id).collect();
         let definitions = rows
             .functions
             .into_iter()
@@ -85,6 +86,7 @@ impl App {
             })
             .collect();
         self.routing.set_functions(definitions);
+        self.routing.retain_functions(&known);
         Ok(())
     }
 
@@ -164,24 +166,63 @@ impl App {
         let id = self.store.function_delete(tenant, name, self.clock.now()).await?;
         self.routing.remove_function(&tenant, name.as_str());
         self.invoker.results.purge(Purge::Function(id), self.clock.now());
+        self.invoker.results.purge_below(Purge::Function(id)).await;
         Ok(())
     }
 
-    /// Drops kept results of a tenant: none that was computed so far is handed out from now on, nor what is being computed.
-    pub fn purge(&self, tenant: TenantId, purge: Purge) {
+    /// Drops kept results: none that was computed so far is handed out from now on, nor what is being computed. It holds for
+    /// platforms that share the database a moment later, and after restarts.
+    ///
+    /// # Errors
+    /// The database does not answer: nothing is dropped.
+    pub async fn purge(&self, purge: Purge) -> Result<(), StoreError> {
+        let at = self.clock.now();
+        self.store.result_purge_record(&purge.to_string(), at).await?;
+        self.apply_purge(purge, at);
+        self.invoker.results.purge_below(purge).await;
+        Ok(())
+    }
+
+    fn apply_purge(&self, purge: Purge, at: TimestampUs) {
+        if !self.invoker.results.purge(purge, at) {
+            return;
+        }
         let snapshot = self.routing.load();
-        for function in snapshot.functions().filter(|function| function.tenant == tenant) {
-            let concerned = match purge {
-                Purge::Function(id) | Purge::Version(id, _) | Purge::Key(id, _) | Purge::Tag(id, _) => {
-                    id == function.id
-                }
-                Purge::TenantTag(..) => true,
-            };
-            if concerned {
-                function.counters.purges.fetch_add(1, Ordering::Relaxed);
+        let concerned = snapshot.functions().filter(|function| match purge {
+            Purge::Function(id) | Purge::Version(id, _) | Purge::Key(id, _) | Purge::Tag(id, _) => id == function.id,
+            Purge::TenantTag(tenant, _) => tenant == function.tenant,
+        });
+        for function in concerned {
+            function.counters.purges.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The same for purges as they are stored; those that are known already change nothing.
+    pub fn apply_purges(&self, purges: &[(String, TimestampUs)]) {
+        for (text, at) in purges {
+            match text.parse() {
+                Ok(purge) => self.apply_purge(purge, *at),
+                Err(()) => tracing::error!(purge = %text, "a stored purge cannot be read"),
             }
         }
-        self.invoker.results.purge(purge, self.clock.now());
+    }
+
+    /// What was purged while a result from before it could still be kept.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn load_purges(&self) -> Result<(), StoreError> {
+        self.apply_purges(&self.store.result_purges_since(TimestampUs(0)).await?);
+        Ok(())
+    }
+
+    /// Brings the snapshot up to the database, what is gone from it included.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn reload_routing(&self) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().await;
+        self.load_routing().await
     }
 
     fn set_keys(&self, rows: Vec<raas_store::KeyRow>) {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context;
 use raas_core::{Clock, KeyId, SystemClock};
 use raas_egress::Egress;
-use raas_results::{MemoryTier, MemoryTierOptions};
 use raas_sandbox::{Spawner, SpawnerOptions, SpawnerProcess, start_spawner};
 use raas_store::{NewKey, Store, StoreError, StoreOptions};
 use tokio::net::TcpListener;
@@ -191,10 +190,7 @@ async fn run_with(
     let scheduler = Scheduler::new(Arc::clone(&launcher));
     let (traces, trace_task) =
         trace_service(&settings.telemetry.otlp_endpoint).context("telemetry.otlp_endpoint cannot be used")?;
-    let results = MemoryTier::new(MemoryTierOptions {
-        capacity_bytes: u64::from(settings.results.memory_mb) << 20,
-        entry_max_bytes: (settings.results.entry_max_kb as usize) << 10,
-    });
+    let (results, tier_writers, database_tier) = crate::results::open(&settings, &folders.data, &store).await?;
     let invoker = Arc::new(Invoker::new(
         results,
         Arc::clone(&scheduler),
@@ -239,6 +235,7 @@ async fn run_with(
     let admin_key = ensure_administrator(&store, &folders, clock.as_ref()).await?;
     // Replicas of a minimum start with the routes, and may ask at once.
     switchboard.connect(&app);
+    app.load_purges().await.context("what was purged cannot be read from the database")?;
     app.load_routing().await.context("functions and keys cannot be read from the database")?;
     app.helpers.load(&app).await.context("helper instances cannot be read from the database")?;
     app.remove_unreferenced().await.context("helper versions cannot be read from the database")?;
@@ -255,6 +252,10 @@ async fn run_with(
         let (app, stopping) = (Arc::clone(&app), stopping.clone());
         async move { app.helpers.run(Arc::clone(&app), stopping).await }
     });
+    for writer in tier_writers {
+        supervise(&background, &stop, writer.run(ended.clone()));
+    }
+    supervise(&background, &stop, crate::results::upkeep(Arc::clone(&app), database_tier, stopping.clone()));
     if let Some(trace_task) = trace_task {
         supervise(&background, &stop, trace_task.run(ended.clone()));
     }

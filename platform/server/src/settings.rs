@@ -23,6 +23,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// The database; empty means SQLite in the data folder.
     pub database_url: String,
+    /// The Redis that platforms share results in; empty shares none.
+    pub redis_url: String,
     /// The warming pools.
     pub pool: PoolSettings,
     /// Bounds on running instances.
@@ -103,6 +105,11 @@ pub struct ResultSettings {
     pub memory_mb: u32,
     /// One entry, KiB; a larger result is answered but not kept.
     pub entry_max_kb: u32,
+    /// Results in the database, where they outlive the process, MiB; 0 keeps none there.
+    pub database_mb: u32,
+    /// A file with the key that seals results outside the process, 64 hexadecimal digits; empty makes one beside the database,
+    /// or on Postgres one in it. Platforms that share a Redis must have the same.
+    pub key_file: PathBuf,
 }
 
 /// The metering journal.
@@ -194,6 +201,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data: PathBuf::from("raas-data"),
             database_url: String::new(),
+            redis_url: String::new(),
             pool: PoolSettings::default(),
             instances: InstanceSettings::default(),
             requests: RequestSettings::default(),
@@ -236,7 +244,7 @@ impl Default for RequestSettings {
 
 impl Default for ResultSettings {
     fn default() -> Self {
-        Self { memory_mb: 256, entry_max_kb: 1024 }
+        Self { memory_mb: 256, entry_max_kb: 1024, database_mb: 1024, key_file: PathBuf::new() }
     }
 }
 

@@ -4,8 +4,9 @@
 //! methods take and return typed values, name their resource first (`function_deploy`), are given the time by the caller,
 //! and end by a deadline. Its invariant: whatever a method does is one transaction.
 //!
-//! It must not know HTTP, sandboxes or caches, and it is never on the path of a call: the gateway answers from the
-//! snapshot that it builds from [`Store::routing_load`], and what was used arrives from the journal in batches.
+//! It must not know HTTP, sandboxes or caches, and it is not on the path of a call: the gateway answers from the
+//! snapshot that it builds from [`Store::routing_load`], and what was used arrives from the journal in batches. Only who is
+//! about to compute a result that is not in memory may ask [`Store::result_get`] first.
 //!
 //! Where to start: [`Store`] for opening, then the file named like the resource.
 
@@ -24,6 +25,7 @@ mod idempotency;
 mod invocations;
 mod keys;
 mod logs;
+mod results;
 mod routing;
 mod store;
 mod tenants;
@@ -48,6 +50,7 @@ pub use idempotency::{IdempotencyBegin, IdempotencyReservation, IdempotentReques
 pub use invocations::{ClaimedInvocation, Enqueued, InvocationOutcome, InvocationRow, InvocationState, NewInvocation};
 pub use keys::{KeyRow, NewKey};
 pub use logs::{LogCursor, LogFilter, LogLine, LogRow};
+pub use results::ResultEntry;
 pub use routing::RoutingRows;
 pub use store::{Backend, Store, StoreOptions};
 pub use tenants::TenantRow;

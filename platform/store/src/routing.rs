@@ -3,9 +3,10 @@
 use sqlx::any::AnyRow;
 
 use crate::aliases::alias;
+use crate::columns::Columns;
 use crate::functions::function;
 use crate::keys::{ACTIVE_KEYS, key};
-use crate::store::{BULK_DEADLINE, Tx, within};
+use crate::store::{BULK_DEADLINE, READ_DEADLINE, Tx, within};
 use crate::tenants::tenant;
 use crate::versions::version;
 use crate::{AliasRow, FunctionRow, KeyRow, Store, StoreError, TenantRow, VersionRow};
@@ -61,6 +62,30 @@ impl Store {
             };
             tx.commit().await?;
             Ok(rows)
+        })
+        .await
+    }
+}
+
+impl Store {
+    /// Changes whenever what [`Store::routing_load`] returns does: for platforms that share a database, to see each other's
+    /// changes.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn routing_fingerprint(&self) -> Result<String, StoreError> {
+        within(READ_DEADLINE, async {
+            let row = sqlx::query(
+                "SELECT CAST((SELECT COUNT(*) FROM keys) AS TEXT) || '/' || \
+                 CAST((SELECT COUNT(*) FROM keys WHERE revoked_us IS NOT NULL) AS TEXT) || '/' || \
+                 CAST((SELECT COUNT(*) FROM functions WHERE deleted_us IS NOT NULL) AS TEXT) || '/' || \
+                 CAST((SELECT COUNT(*) FROM versions) AS TEXT) || '/' || \
+                 CAST((SELECT COUNT(*) FROM aliases) AS TEXT) || '/' || \
+                 CAST((SELECT COALESCE(MAX(updated_us), 0) FROM aliases) AS TEXT)",
+            )
+            .fetch_one(self.reader())
+            .await?;
+            row.value(0, "fingerprint")
         })
         .await
     }

@@ -170,6 +170,9 @@ pub struct UpArguments {
     /// The database [default: SQLite in the data folder].
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
+    /// The Redis that platforms share results in [default: none].
+    #[arg(long, value_name = "URL")]
+    pub redis_url: Option<String>,
 }
 
 /// How to call a function.

@@ -40,11 +40,12 @@ pub fn run(screen: Screen, arguments: UpArguments) -> Outcome {
 
 /// The settings: the file, then the environment, then the flags.
 fn settings(arguments: UpArguments) -> Outcome<Settings> {
-    let UpArguments { listen, data, config, database_url } = arguments;
+    let UpArguments { listen, data, config, database_url, redis_url } = arguments;
     let mut settings = load(config.as_deref())?;
     settings.listen = listen.unwrap_or(settings.listen);
     settings.data = data.unwrap_or(settings.data);
     settings.database_url = database_url.unwrap_or(settings.database_url);
+    settings.redis_url = redis_url.unwrap_or(settings.redis_url);
     settings.check().map_err(unusable)?;
     Ok(settings)
 }

@@ -1,7 +1,7 @@
 //! `GET /metrics`: the platform's figures for Prometheus. No tenant's names are in them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use raas_core::ServedBy;
+use raas_results::TierCounts;
 
 use super::problem::Problem;
 use crate::app::App;
@@ -97,6 +98,7 @@ fn gather(app: &App) -> Registry {
     app.invoker.durations.register(&mut registry);
 
     register_helpers(app, &mut registry);
+    register_tiers(app, &mut registry);
 
     let waiting = Family::<Labels, Gauge>::default();
     let taken = Family::<Labels, Counter>::default();
@@ -112,6 +114,36 @@ fn gather(app: &App) -> Registry {
     registry.register("pool_taken", "Sandboxes taken from the warming pool", taken);
     registry.register("pool_missed", "Times the warming pool was empty when asked", missed);
     registry
+}
+
+/// What has happened to the tiers of the result store below memory.
+fn register_tiers(app: &App, registry: &mut Registry) {
+    type Read = fn(&TierCounts) -> &AtomicU64;
+    let figures: [(&str, &str, Read); 7] = [
+        ("result_tier_hits", "Questions to a tier of the result store that found an entry", |counts| &counts.hits),
+        ("result_tier_misses", "Questions to a tier that found none", |counts| &counts.misses),
+        ("result_tier_failures", "Questions to a tier and writes that failed, or took too long", |counts| {
+            &counts.failures
+        }),
+        ("result_tier_skipped", "Questions not asked because the tier had failed before", |counts| &counts.skipped),
+        ("result_tier_unreadable", "Entries that were found and could not be read", |counts| &counts.unreadable),
+        ("result_tier_written", "Entries written to a tier", |counts| &counts.written),
+        ("result_tier_dropped", "Entries not written for want of room, or because writing failed", |counts| {
+            &counts.dropped
+        }),
+    ];
+    for (name, help, read) in figures {
+        let family = Family::<Labels, Counter>::default();
+        for tier in app.invoker.results.tiers() {
+            family.get_or_create(&vec![("tier", tier.name())]).inc_by(read(&tier.counts).load(Ordering::Relaxed));
+        }
+        registry.register(name, help, family);
+    }
+    let latency = Family::<Labels, Gauge>::default();
+    for tier in app.invoker.results.tiers() {
+        latency.get_or_create(&vec![("tier", tier.name())]).set(tier.latency_us() as i64);
+    }
+    registry.register("result_tier_latency_us", "What a question to a tier takes at the moment, microseconds", latency);
 }
 
 /// The same figures of helper instances, and how many stand in which state.

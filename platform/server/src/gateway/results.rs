@@ -47,8 +47,8 @@ pub struct PurgeQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TagQuery {
-    /// Those with this tag.
-    pub tag: String,
+    /// Those with this tag; it must be said.
+    pub tag: Option<String>,
 }
 
 /// What is kept of a function's results.
@@ -83,7 +83,7 @@ pub async fn purge(
     let principal = caller.require(Scope::FunctionsWrite)?;
     let route = route(&app, principal, &name)?;
     for purge in wanted(&app, &route, &query)? {
-        app.purge(principal.tenant, purge);
+        app.purge(purge).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -97,8 +97,9 @@ pub async fn purge_tag(
     Query(query): Query<TagQuery>,
 ) -> Result<StatusCode, Problem> {
     let principal = caller.require(Scope::FunctionsWrite)?;
-    let tag = tag(&query.tag)?;
-    app.purge(principal.tenant, Purge::TenantTag(principal.tenant, Tag::of(principal.tenant, tag)));
+    let text = query.tag.as_deref().ok_or_else(|| invalid("say which: `tag=…`".into()))?;
+    let tag = tag(text)?;
+    app.purge(Purge::TenantTag(principal.tenant, Tag::of(principal.tenant, tag))).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

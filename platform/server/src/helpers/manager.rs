@@ -519,6 +519,7 @@ impl HelperManager {
             current.pool.close();
         }
         app.invoker.results.purge(Purge::Function(route.function.id), app.clock.now());
+        app.invoker.results.purge_below(Purge::Function(route.function.id)).await;
         self.forget(route.id).await;
         Ok(())
     }

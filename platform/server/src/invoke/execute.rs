@@ -1,7 +1,7 @@
 //! One execution: a place in an instance, the call in it, and what is kept of what it came to.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use super::call::{Call, KeptAs, Purpose, Times};
 use super::{Execution, Invoker, queue_wait};
 use crate::helpers::KeyedLease;
 use crate::logs::LogTarget;
+use crate::routing::FunctionCounters;
 use crate::scheduler::{CallError, Lease};
 
 /// How often a call that is declared idempotent is done again when its instance dies under it.
@@ -115,7 +116,10 @@ impl Invoker {
             self.logs.failure(target, Some(call.id), &error.account());
         }
         let outcome = outcome.and_then(|body| checked(call, body, is_own));
-        let stored = kept_as.filter(|_| is_own).is_some_and(|kept_as| match &outcome {
+        if outcome.is_ok() {
+            note_compute_time(&call.function.counters, times.exec_us);
+        }
+        let kept = kept_as.filter(|_| is_own).and_then(|kept_as| match &outcome {
             Ok(body) => {
                 // A copy of its own: the frame it came in shares its memory with others.
                 let body = Bytes::copy_from_slice(body);
@@ -125,9 +129,9 @@ impl Invoker {
                 let body = serde_json::to_vec(error).unwrap_or_default();
                 self.keep(call, kept_as, ResultKind::Error, body.into(), began_at, times.exec_us)
             }
-            Err(_) => false,
+            Err(_) => None,
         });
-        Execution { result: outcome, times, cold_start, stored }
+        Execution { result: outcome, times, cold_start, kept }
     }
 
     /// Keeps what an execution came to.
@@ -139,7 +143,7 @@ impl Invoker {
         body: Bytes,
         began_at: TimestampUs,
         compute_us: u64,
-    ) -> bool {
+    ) -> Option<Arc<StoredResult>> {
         let cache = &call.version.manifest.cache;
         let (ttl_s, stale_s, on_error_s) = match kind {
             ResultKind::Value => (cache.ttl_s, cache.stale_while_revalidate_s, cache.stale_if_error_s),
@@ -148,7 +152,7 @@ impl Invoker {
         let now = self.clock.now();
         let after = |from: TimestampUs, seconds: u32| from.saturating_add(Duration::from_secs(u64::from(seconds)));
         let fresh_until = after(now, ttl_s);
-        let result = StoredResult {
+        let result = Arc::new(StoredResult {
             kind,
             body,
             tenant: call.function.tenant,
@@ -162,9 +166,16 @@ impl Invoker {
             stale_until: after(fresh_until, stale_s),
             on_error_until: after(fresh_until, on_error_s),
             unasked: AtomicBool::new(call.purpose == Purpose::Precompute),
-        };
-        self.results.put(kept_as.key, Arc::new(result))
+        });
+        self.results.put(kept_as.key, &result, now).then_some(result)
     }
+}
+
+/// A moving average over about the last eight.
+fn note_compute_time(counters: &FunctionCounters, exec_us: u64) {
+    let before = counters.compute_us.load(Ordering::Relaxed);
+    let after = if before == 0 { exec_us } else { (before * 7 + exec_us) / 8 };
+    counters.compute_us.store(after.max(1), Ordering::Relaxed);
 }
 
 /// What the code returned, unless it is no acceptable result.

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raas_core::manifest::CacheMode;
 use raas_core::{Clock, ResultKey, ServedBy, UsageEvent};
-use raas_results::{Flights, Joined, MemoryTier, ResultKind, Standing, StoredResult};
+use raas_results::{Flights, Joined, Leader, ResultKind, ResultStore, SharedFlight, Sought, Standing, StoredResult};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -59,13 +59,26 @@ struct Execution {
     result: Result<Bytes, CallError>,
     times: Times,
     cold_start: bool,
-    stored: bool,
+    /// What is kept of it, where anything is.
+    kept: Option<Arc<StoredResult>>,
+}
+
+impl Execution {
+    /// For those who wait for one and are given a kept result.
+    fn of_kept(result: &Arc<StoredResult>) -> Self {
+        Self {
+            result: outcome_of(result),
+            times: Times { exec_us: result.compute_us, ..Times::default() },
+            cold_start: false,
+            kept: Some(Arc::clone(result)),
+        }
+    }
 }
 
 /// All that a call needs of the platform.
 pub struct Invoker {
     /// Kept results.
-    pub results: MemoryTier,
+    pub results: ResultStore,
     /// What is being computed now.
     flights: Flights<(ResultKey, u64), Arc<Execution>>,
     /// Bounds what is computed anew in the background.
@@ -91,7 +104,7 @@ pub struct Invoker {
 impl Invoker {
     /// Puts the parts together.
     pub fn new(
-        results: MemoryTier,
+        results: ResultStore,
         scheduler: Arc<Scheduler>,
         metering: Arc<Metering>,
         logs: LogWriter,
@@ -158,20 +171,11 @@ impl Invoker {
                     if let Some((result, Standing::Fresh)) = self.kept(&kept_as.key, &call) {
                         return self.answer_from(&call, &result);
                     }
-                    let invoker = Arc::clone(self);
-                    let flight = async move {
-                        let (execution, answer) = invoker
-                            .execute_and_meter(call, Some(kept_as), CacheOutcome::Miss { stored: false }, old)
-                            .await;
-                        leader.land(execution);
-                        answer
-                    };
+                    let flight = Arc::clone(self).lead(leader, call, kept_as, old);
                     return RunToEnd::new(flight, &self.detached).await;
                 }
                 Joined::Follower(follower) => {
-                    let limit =
-                        queue_wait(&call.version) + Duration::from_secs(u64::from(call.version.manifest.timeout_s));
-                    let landed = tokio::time::timeout(limit, follower.outcome())
+                    let landed = tokio::time::timeout(follow_limit(&call.version), follower.outcome())
                         .await
                         .map_err(|_| InvokeError::FollowTimeout)?;
                     if let Some(execution) = landed {
@@ -183,6 +187,54 @@ impl Invoker {
                 }
             }
         }
+    }
+
+    /// Comes by a result that memory does not have, for all who wait for it: from the tiers below, from another platform that
+    /// is computing it, or by computing it.
+    async fn lead(
+        self: Arc<Self>,
+        leader: Leader<(ResultKey, u64), Arc<Execution>>,
+        call: Call,
+        kept_as: KeptAs,
+        mut old: Option<Arc<StoredResult>>,
+    ) -> Result<Answer, InvokeError> {
+        let compute_us = call.function.counters.compute_us.load(Ordering::Relaxed);
+        let sought = Sought {
+            key: kept_as.key,
+            tenant: call.function.tenant,
+            function: call.function.id,
+            expected_us: (compute_us > 0).then_some(compute_us),
+        };
+        let below = self.results.get_below(&sought, self.clock.now()).await;
+        match below.filter(|(result, _)| self.is_young_enough(result, &call)) {
+            Some((result, Standing::OnError)) => old = Some(result),
+            Some((result, standing)) => {
+                leader.land(Arc::new(Execution::of_kept(&result)));
+                if standing == Standing::Stale {
+                    self.refresh(&call, &kept_as);
+                }
+                return self.answer_from(&call, &result);
+            }
+            None => {}
+        }
+        let until = Instant::now() + follow_limit(&call.version);
+        let lease = match self.results.join_shared(&sought, self.clock.as_ref(), until).await {
+            SharedFlight::Landed(result) if self.is_young_enough(&result, &call) => {
+                leader.land(Arc::new(Execution::of_kept(&result)));
+                return self.answer_from(&call, &result);
+            }
+            SharedFlight::Leader(lease) => Some(lease),
+            SharedFlight::Landed(_) | SharedFlight::Alone => None,
+        };
+        let (execution, answer) =
+            self.execute_and_meter(call, Some(kept_as), CacheOutcome::Miss { stored: false }, old).await;
+        if let Some(lease) = lease {
+            // The answer does not wait for what other platforms are to find.
+            let kept = execution.kept.clone();
+            self.detached.spawn(async move { lease.land(kept.as_deref()).await });
+        }
+        leader.land(execution);
+        answer
     }
 
     /// Computes a result anew in the background, unless that is under way, or has just failed.
@@ -201,7 +253,7 @@ impl Invoker {
         let again = call.again(Purpose::Refresh, self.clock.now());
         self.detached.spawn(async move {
             let execution = invoker.execute(&again, Some(&kept_as)).await;
-            if !execution.stored {
+            if execution.kept.is_none() {
                 invoker.refresh_rests.insert(kept_as.key, ());
             }
             leader.land(Arc::new(execution));
@@ -223,10 +275,12 @@ impl Invoker {
 
     /// What is kept that the caller has any use for.
     fn kept(&self, key: &ResultKey, call: &Call) -> Option<(Arc<StoredResult>, Standing)> {
-        let now = self.clock.now();
-        self.results
-            .get(key, now, fastrand::f64)
-            .filter(|(kept, _)| call.policy.max_age_s.is_none_or(|most| now.since(kept.stored_at).as_secs() <= most))
+        self.results.get(key, self.clock.now(), fastrand::f64).filter(|(result, _)| self.is_young_enough(result, call))
+    }
+
+    fn is_young_enough(&self, result: &StoredResult, call: &Call) -> bool {
+        let most = call.policy.max_age_s;
+        most.is_none_or(|most| self.clock.now().since(result.stored_at).as_secs() <= most)
     }
 
     fn answer_from(&self, call: &Call, result: &StoredResult) -> Result<Answer, InvokeError> {
@@ -284,7 +338,7 @@ impl Invoker {
             return (execution, answer);
         }
         let cache = match cache {
-            CacheOutcome::Miss { .. } => CacheOutcome::Miss { stored: execution.stored },
+            CacheOutcome::Miss { .. } => CacheOutcome::Miss { stored: execution.kept.is_some() },
             other => other,
         };
         let answer = Answer {
@@ -373,6 +427,11 @@ fn old_will_do(result: &Result<Bytes, CallError>, version: &VersionRoute) -> boo
         Err(CallError::Raised(error)) if version.manifest.cache.errors.contains(&error.kind) => false,
         Err(error) => !matches!(error.status(), 404 | 422),
     }
+}
+
+/// How long who waits for another's execution does.
+fn follow_limit(version: &VersionRoute) -> Duration {
+    queue_wait(version) + Duration::from_secs(u64::from(version.manifest.timeout_s))
 }
 
 fn queue_wait(version: &VersionRoute) -> Duration {

@@ -9,6 +9,7 @@ mod idempotency;
 mod invocations;
 mod logs;
 mod opening;
+mod results;
 mod routing;
 mod tenants;
 mod usage;
