@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::call::{Answer, CALL_BYTES_MAX, CALLS_IN_FLIGHT_MAX, CallSink, HelperInit, Parent, ParentCall, RuntimeCall};
 use crate::frame::{Frame, FrameError, Kind, encode};
+use crate::reads::{CheckInit, Reads};
 
 /// How much the driver reads at once, in bytes.
 const READ_CHUNK_BYTES: usize = 16 * 1024;
@@ -61,6 +62,9 @@ pub struct InitRequest {
     /// What makes the code a helper, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub helper: Option<HelperInit>,
+    /// How the sandbox differs from others, where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckInit>,
 }
 
 /// What a runtime says when its code is loaded.
@@ -197,6 +201,8 @@ struct State {
     /// Kept apart from the stage, which the connection's end overwrites before anybody may have looked.
     init_failure: Option<FunctionError>,
     last_invocation: Option<[u8; 16]>,
+    /// What the last call that told of it read of its event.
+    reads: Option<([u8; 16], Reads)>,
     /// CALLs of the runtime that have had no ANSWER, and what they hold.
     calls: usize,
     call_bytes: usize,
@@ -384,6 +390,11 @@ impl Connection {
         self.shared.current_invocation()
     }
 
+    /// What an invocation read of its event, where the runtime tells and no other has told since.
+    pub fn take_reads(&self, invocation: &[u8; 16]) -> Option<Reads> {
+        self.shared.state.lock().reads.take_if(|(told, _)| told == invocation).map(|(_, reads)| reads)
+    }
+
     /// A look at this connection that does not keep it open.
     pub fn downgrade(&self) -> WeakConnection {
         WeakConnection(Arc::downgrade(&self.shared))
@@ -562,6 +573,15 @@ impl Shared {
                         return Err(ConnectionEnd::Broken("a streamed result over the limit".into()));
                     }
                     request.chunks.extend_from_slice(&frame.payload);
+                }
+                Ok(())
+            }
+            Kind::Reads => {
+                let reads = Reads::parse(&frame.payload);
+                let mut state = self.state.lock();
+                // Of a request that nobody waits for any more it is of no use.
+                if let Some(invocation) = state.pending.get(&frame.request_id).map(|pending| pending.invocation_id) {
+                    state.reads = Some((invocation, reads));
                 }
                 Ok(())
             }

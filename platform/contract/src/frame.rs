@@ -28,6 +28,7 @@ pub enum Kind {
     Pong = 0x87,
     Chunk = 0x88,
     Call = 0x89,
+    Reads = 0x8a,
 }
 
 impl Kind {
@@ -48,6 +49,7 @@ impl Kind {
             0x87 => Self::Pong,
             0x88 => Self::Chunk,
             0x89 => Self::Call,
+            0x8a => Self::Reads,
             _ => return None,
         })
     }

@@ -7,6 +7,7 @@
 mod call;
 mod connection;
 mod frame;
+mod reads;
 
 pub use call::{Answer, CallSink, HelperInit, MethodInit, Operation, Parent, ParentCall, RuntimeCall};
 pub use connection::{
@@ -14,3 +15,4 @@ pub use connection::{
     PendingAnswer, WeakConnection,
 };
 pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Kind};
+pub use reads::{CheckInit, Reads};

@@ -87,15 +87,6 @@ impl FunctionManifest {
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
         let mut list = Vec::new();
-        if self.cache.mode == CacheMode::Proven {
-            list.push("cache.mode = \"proven\" has no effect yet: results are not kept".to_owned());
-        }
-        if self.cache.stale_while_revalidate_s > 0 {
-            list.push(
-                "cache.stale_while_revalidate_s has no effect yet: a result past its ttl_s is computed again"
-                    .to_owned(),
-            );
-        }
         if self.cache.scope == CacheScope::Public {
             list.push("cache.scope = \"public\" has no effect yet: results are shared within the tenant".to_owned());
         }

@@ -6,6 +6,7 @@
 
 mod flight;
 mod memory;
+mod proof;
 mod purges;
 mod result;
 mod shared_flight;
@@ -15,6 +16,7 @@ mod tiers;
 
 pub use flight::{Flights, Follower, Joined, Leader};
 pub use memory::{FunctionHoldings, MemoryTier, MemoryTierOptions};
+pub use proof::{Difference, Proof, ProofState, SHADOW_CALLS, SHADOW_RUNS, compare};
 pub use purges::{Purge, Purges};
 pub use result::{ResultKind, Standing, StoredResult};
 pub use shared_flight::{SharedFlight, SharedLease};

@@ -233,6 +233,7 @@ fn settings(hierarchy: &Hierarchy, limits: &SandboxLimits) -> Vec<(&'static str,
             if hierarchy.controllers.cpu {
                 files.push(("cpu.cfs_period_us", CPU_PERIOD_US.to_string(), Need::Must));
                 files.push(("cpu.cfs_quota_us", quota.to_string(), Need::Must));
+                files.push(("cpu.shares", if limits.yields { "2" } else { "1024" }.to_owned(), Need::May));
             }
         }
         Version::V2 => {
@@ -242,6 +243,7 @@ fn settings(hierarchy: &Hierarchy, limits: &SandboxLimits) -> Vec<(&'static str,
             }
             if hierarchy.controllers.cpu {
                 files.push(("cpu.max", format!("{quota} {CPU_PERIOD_US}"), Need::Must));
+                files.push(("cpu.weight", if limits.yields { "1" } else { "100" }.to_owned(), Need::May));
             }
         }
     }

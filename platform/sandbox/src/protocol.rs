@@ -29,6 +29,8 @@ pub struct SandboxLimits {
     pub cpu_millis: u32,
     /// Processes and threads at once.
     pub pids_max: u32,
+    /// Whether it gives way to all others on the processor: it gets what they leave.
+    pub yields: bool,
     /// Size of `/tmp` in bytes. Fixed when the sandbox is created.
     pub tmp_bytes: u64,
 }
@@ -36,7 +38,7 @@ pub struct SandboxLimits {
 impl Default for SandboxLimits {
     /// 256 MiB of memory, one core, 512 processes, 512 MiB of temporary files.
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20, cpu_millis: 1000, pids_max: 512, tmp_bytes: 512 << 20 }
+        Self { memory_bytes: 256 << 20, cpu_millis: 1000, pids_max: 512, yields: false, tmp_bytes: 512 << 20 }
     }
 }
 

@@ -165,6 +165,7 @@ impl App {
         let _changing = self.changing.lock().await;
         let id = self.store.function_delete(tenant, name, self.clock.now()).await?;
         self.routing.remove_function(&tenant, name.as_str());
+        self.routing.proofs.remove(id);
         self.invoker.results.purge(Purge::Function(id), self.clock.now());
         self.invoker.results.purge_below(Purge::Function(id)).await;
         Ok(())
@@ -183,7 +184,8 @@ impl App {
         Ok(())
     }
 
-    fn apply_purge(&self, purge: Purge, at: TimestampUs) {
+    /// Drops results here only.
+    pub fn apply_purge(&self, purge: Purge, at: TimestampUs) {
         if !self.invoker.results.purge(purge, at) {
             return;
         }

@@ -16,6 +16,7 @@ mod invoke;
 mod logs;
 mod metering;
 pub mod platform;
+mod proof;
 mod results;
 mod routing;
 mod runtimes;

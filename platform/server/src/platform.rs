@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use raas_core::{Clock, KeyId, SystemClock};
+use raas_core::{Clock, KeyId, SystemClock, TimestampUs};
 use raas_egress::Egress;
 use raas_sandbox::{Spawner, SpawnerOptions, SpawnerProcess, start_spawner};
 use raas_store::{NewKey, Store, StoreError, StoreOptions};
@@ -24,6 +24,7 @@ use crate::helpers::{HelperFolders, HelperManager, Switchboard};
 use crate::invoke::Invoker;
 use crate::logs::log_service;
 use crate::metering::Metering;
+use crate::proof::Prover;
 use crate::routing::{Routing, Scope};
 use crate::runtimes;
 use crate::scheduler::{LaunchLimits, Launcher, Scheduler, SpawnerHandle, WarmPool};
@@ -235,6 +236,11 @@ async fn run_with(
     let admin_key = ensure_administrator(&store, &folders, clock.as_ref()).await?;
     // Replicas of a minimum start with the routes, and may ask at once.
     switchboard.connect(&app);
+    let proofs = store
+        .proofs_since(TimestampUs(0))
+        .await
+        .context("what is known of results cannot be read from the database")?;
+    app.routing.proofs.apply(proofs);
     app.load_purges().await.context("what was purged cannot be read from the database")?;
     app.load_routing().await.context("functions and keys cannot be read from the database")?;
     app.helpers.load(&app).await.context("helper instances cannot be read from the database")?;
@@ -255,6 +261,7 @@ async fn run_with(
     for writer in tier_writers {
         supervise(&background, &stop, writer.run(ended.clone()));
     }
+    supervise(&background, &stop, Prover::run(Arc::clone(&app), stopping.clone()));
     supervise(&background, &stop, crate::results::upkeep(Arc::clone(&app), database_tier, stopping.clone()));
     if let Some(trace_task) = trace_task {
         supervise(&background, &stop, trace_task.run(ended.clone()));
@@ -300,6 +307,9 @@ async fn run_with(
         let _ = tokio::time::timeout(CUT_OFF_WITHIN, &mut drain).await;
     }
     app.helpers.finish(&app).await;
+    if let Err(error) = app.routing.proofs.save(&store, clock.now()).await {
+        tracing::warn!(error = %error, "what is known of results since the last look is lost");
+    }
     ended.cancel();
     if tokio::time::timeout(TASKS_END_WITHIN, background.wait()).await.is_err() {
         tracing::warn!("a background task did not end in time");

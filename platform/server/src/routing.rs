@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -17,7 +17,8 @@ use raas_core::{
 };
 
 use crate::helpers::{HelperRoute, RuntimeCalls, Switchboard};
-use crate::scheduler::{Scheduler, VersionPool, VersionSpec};
+use crate::proof::{ProofBook, ProofCell};
+use crate::scheduler::{Role, Scheduler, VersionPool, VersionSpec};
 
 /// Who is calling, and what they may do. Had only by presenting a key.
 #[derive(Debug, Clone)]
@@ -145,6 +146,10 @@ pub struct VersionRoute {
     pub key_pointers: Option<Vec<JsonPointer>>,
     /// Its instances.
     pub pool: Arc<VersionPool>,
+    /// Its instances that do what nobody waits for, made when first needed.
+    pub spares: Arc<SparePools>,
+    /// What is known of whether its results may be kept, where that is looked at.
+    pub proof: Option<Arc<ProofCell>>,
     /// Whether a call that an instance died under may be done again.
     pub idempotent: bool,
     /// Looks at a result before it is kept or given; tells what is wrong with it.
@@ -154,7 +159,31 @@ pub struct VersionRoute {
 /// Tells what is wrong with a result's JSON text.
 pub type ResultCheck = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 
+/// Pools of a version beside the one that answers its calls.
+#[derive(Default)]
+pub struct SparePools {
+    spare: OnceLock<Arc<VersionPool>>,
+    check: OnceLock<Arc<VersionPool>>,
+}
+
+impl SparePools {
+    /// Ends what runs in them.
+    pub fn close(&self) {
+        [&self.spare, &self.check].into_iter().filter_map(OnceLock::get).for_each(VersionPool::close);
+    }
+}
+
 impl VersionRoute {
+    /// Instances of this version in a role.
+    pub fn pool_of(&self, scheduler: &Scheduler, role: Role) -> Arc<VersionPool> {
+        let pools = match role {
+            Role::Serve | Role::ServeRecorded => return Arc::clone(&self.pool),
+            Role::Spare => &self.spares.spare,
+            Role::Check => &self.spares.check,
+        };
+        Arc::clone(pools.get_or_init(|| scheduler.version_pool(self.pool.spec().in_role(role))))
+    }
+
     /// The key of a call's result; `helper_epochs` are those of the helper instances that the code is bound to.
     pub fn result_key(&self, event: &CanonicalEvent, helper_epochs: &[u64]) -> ResultKey {
         match &self.key_pointers {
@@ -349,6 +378,8 @@ pub struct Routing {
     changing: Mutex<()>,
     scheduler: Arc<Scheduler>,
     switchboard: Arc<Switchboard>,
+    /// What is known of versions' results.
+    pub proofs: ProofBook,
     tenants_in_flight: Mutex<HashMap<TenantId, Arc<AtomicU64>>>,
 }
 
@@ -360,6 +391,7 @@ impl Routing {
             changing: Mutex::new(()),
             scheduler,
             switchboard,
+            proofs: ProofBook::default(),
             tenants_in_flight: Mutex::default(),
         }
     }
@@ -438,6 +470,7 @@ impl Routing {
         {
             for version in removed.versions.values() {
                 version.pool.close();
+                version.spares.close();
             }
         }
         self.snapshot.store(Arc::new(Snapshot { functions, ..Snapshot::clone(&old) }));
@@ -467,6 +500,7 @@ impl Routing {
                                 id,
                                 version.manifest.helpers.clone(),
                             )),
+                            role: Role::Serve,
                         })
                     });
                 // Until results are shared between tenants by a rule that also says who may purge them.
@@ -474,6 +508,9 @@ impl Routing {
                 let key_prefix = KeyPrefix::new(scope, &version.digest, 0, &raas_core::HelperVersions::new(), "");
                 let key_pointers = version.manifest.cache.key.clone();
                 let number = version.number;
+                let known = known.and_then(|known| known.versions.get(&number));
+                let spares = known.map(|known| Arc::clone(&known.spares)).unwrap_or_default();
+                let proof = self.proofs.cell(id, number, &version.manifest);
                 let route = VersionRoute {
                     number,
                     manifest: version.manifest,
@@ -481,6 +518,8 @@ impl Routing {
                     key_prefix,
                     key_pointers,
                     pool,
+                    spares,
+                    proof,
                     idempotent: false,
                     result_check: None,
                 };

@@ -25,6 +25,7 @@ mod idempotency;
 mod invocations;
 mod keys;
 mod logs;
+mod proofs;
 mod results;
 mod routing;
 mod store;
@@ -50,6 +51,7 @@ pub use idempotency::{IdempotencyBegin, IdempotencyReservation, IdempotentReques
 pub use invocations::{ClaimedInvocation, Enqueued, InvocationOutcome, InvocationRow, InvocationState, NewInvocation};
 pub use keys::{KeyRow, NewKey};
 pub use logs::{LogCursor, LogFilter, LogLine, LogRow};
+pub use proofs::ProofRow;
 pub use results::ResultEntry;
 pub use routing::RoutingRows;
 pub use store::{Backend, Store, StoreOptions};

@@ -171,7 +171,8 @@ fn extra_files_and_devices(bed: &Bed) {
 
 fn least_limits_suffice_or_fail_cleanly(bed: &Bed) {
     let mut spec = command(&["/bin/echo", "hello"]);
-    spec.limits = SandboxLimits { memory_bytes: 16 << 20, cpu_millis: 10, pids_max: 8, tmp_bytes: 64 << 10 };
+    spec.limits =
+        SandboxLimits { memory_bytes: 16 << 20, cpu_millis: 10, pids_max: 8, yields: true, tmp_bytes: 64 << 10 };
     for _ in 0..3 {
         assert_eq!(bed.run(spec.clone()).stdout, "hello\n");
     }

@@ -2,14 +2,14 @@
 
 use clap::Args;
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{Call, Client, encode};
 use super::failure::Outcome;
-use super::format::{bytes, float, ms, number};
+use super::format::{bytes, float, list as items, ms, number, text};
 use super::functions::{done, path, served};
 use super::screen::Screen;
-use super::table::facts;
+use super::table::{Table, facts};
 
 /// Whose results, and what to do with them.
 #[derive(Debug, Args)]
@@ -63,6 +63,47 @@ fn show(screen: Screen, client: &Client, path: String) -> Outcome {
             ("their bodies", bytes(results["bytes"].as_u64().unwrap_or(0))),
             ("compute time they stand for", format!("{} ms", ms(float(results, "compute_ms")))),
             ("served", served(&results["served"])),
-        ])
+        ]) + &proofs(screen, items(results, "proofs"))
     })
+}
+
+/// What is known of whether results depend on nothing but the event, and the differences that were found.
+fn proofs(screen: Screen, proofs: &[Value]) -> String {
+    if proofs.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[">VERSION", "STATE", ">RUN AGAIN", ">DIFFERED", ">WRONG AT MOST"]);
+    let mut notes = String::new();
+    for proof in proofs {
+        let version = number(proof, "version");
+        table.row([
+            version.clone(),
+            state(proof),
+            (proof["agreed"].as_u64().unwrap_or(0) + proof["differed"].as_u64().unwrap_or(0)).to_string(),
+            number(proof, "differed"),
+            proof["wrong_at_most"].as_f64().map_or_else(|| "-".to_owned(), |most| format!("{:.3} %", most * 100.0)),
+        ]);
+        if let Some(reason) = proof["reason"].as_str() {
+            notes += &format!("\nversion {version} cannot be shown: {reason}");
+        }
+        let difference = &proof["difference"];
+        if difference.is_object() {
+            let place = text(difference, "pointer");
+            let place = if place.is_empty() { "as its result" } else { place };
+            notes += &format!(
+                "\nversion {version}: the same event gave {} and then {} {}{place}",
+                text(difference, "first"),
+                text(difference, "again"),
+                if place.starts_with('/') { "at " } else { "" },
+            );
+        }
+    }
+    format!("\n\n{}{notes}", table.render(|head| screen.bold(head), ""))
+}
+
+fn state(proof: &Value) -> String {
+    match text(proof, "state") {
+        "shadow" => format!("shadow, {} of 30 calls", number(proof, "shadow_calls")),
+        state => state.to_owned(),
+    }
 }

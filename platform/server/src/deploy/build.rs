@@ -105,6 +105,7 @@ impl Deployer {
                 memory_bytes: u64::from(self.settings.memory_mb) << 20,
                 cpu_millis: 2000,
                 pids_max: limits::PROCESSES_MAX,
+                yields: false,
                 tmp_bytes: u64::from(self.settings.memory_mb) << 20,
             },
             network: if network { Network::Egress } else { Network::None },

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use raas_core::{CanonicalEvent, Tag, limits};
-use raas_results::Purge;
+use raas_results::{Difference, Proof, Purge};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,7 +14,11 @@ use super::auth::Caller;
 use super::functions::{ServedCounts, route, served};
 use super::problem::{Problem, ProblemView};
 use crate::app::App;
+use crate::proof::ProofCell;
 use crate::routing::{FunctionRoute, Scope};
+
+/// Versions whose proofs are shown at most.
+const PROOFS_MAX: usize = 100;
 
 /// What is kept of a function's results.
 #[derive(Serialize, ToSchema)]
@@ -27,6 +31,67 @@ pub struct ResultsView {
     pub compute_ms: f64,
     /// Answers since the platform started.
     pub served: ServedCounts,
+    /// What is known of whether results depend on nothing but the event, by version, the newest first.
+    pub proofs: Vec<ProofView>,
+}
+
+/// What is known of one version's results.
+#[derive(Serialize, ToSchema)]
+pub struct ProofView {
+    /// The version.
+    pub version: u32,
+    /// `declared` where its author answers for its results; else `static` (they cannot be kept), `shadow` (being shown),
+    /// `serving` (shown, and looked at) or `quarantined` (shown to be otherwise).
+    pub state: &'static str,
+    /// Why it is `static`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Calls in shadow that were run again and agreed each time; results are kept from 30 on.
+    pub shadow_calls: u64,
+    /// Runs that were compared and agreed.
+    pub agreed: u64,
+    /// Runs that differed.
+    pub differed: u64,
+    /// Runs that could not be compared.
+    pub inconclusive: u64,
+    /// Kept results handed out.
+    pub hits: u64,
+    /// A run differs with a probability below this, with 95 % certainty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrong_at_most: Option<f64>,
+    /// The last difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference: Option<DifferenceView>,
+}
+
+/// Where two results of one event first differ.
+#[derive(Serialize, ToSchema)]
+pub struct DifferenceView {
+    /// Where in the result, as a JSON pointer.
+    pub pointer: String,
+    /// What the first run gave there.
+    pub first: String,
+    /// What another run gave there.
+    pub again: String,
+}
+
+impl ProofView {
+    fn of(version: u32, cell: &ProofCell) -> Self {
+        let upper_bound = cell.known().upper_bound();
+        let Proof { state, reason, calls, agreed, hits, inconclusive, differed, difference, .. } = cell.known();
+        Self {
+            version,
+            state: if cell.declared { "declared" } else { state.as_str() },
+            reason,
+            shadow_calls: calls,
+            agreed,
+            differed,
+            inconclusive,
+            hits,
+            wrong_at_most: upper_bound,
+            difference: difference.map(|Difference { pointer, first, again }| DifferenceView { pointer, first, again }),
+        }
+    }
 }
 
 /// Which of a function's results are dropped: all, or those that one of these names.
@@ -67,6 +132,13 @@ pub async fn results(
         bytes: held.bytes,
         compute_ms: held.compute_us as f64 / 1000.0,
         served: served(&route),
+        proofs: route
+            .versions
+            .values()
+            .rev()
+            .filter_map(|version| Some(ProofView::of(version.number, version.proof.as_ref()?)))
+            .take(PROOFS_MAX)
+            .collect(),
     }))
 }
 

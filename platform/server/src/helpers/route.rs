@@ -14,7 +14,7 @@ use super::call::check;
 use super::keys::KeyLeases;
 use super::switchboard::{RuntimeCalls, Switchboard};
 use crate::routing::{FunctionCounters, FunctionRoute, ResultCheck, VersionRoute};
-use crate::scheduler::{HelperSpec, Scheduler, VersionPool, VersionSpec};
+use crate::scheduler::{HelperSpec, Role, Scheduler, VersionPool, VersionSpec};
 
 /// Where a replica finds the folder that its instance keeps.
 const STATE_DIR: &str = "/var/out";
@@ -164,6 +164,8 @@ impl HelperRoute {
                     key_prefix,
                     key_pointers: None,
                     pool: Arc::clone(&pool),
+                    spares: Arc::default(),
+                    proof: None,
                     idempotent: declared.is_some_and(|declared| declared.idempotent),
                     result_check,
                 }),
@@ -294,5 +296,6 @@ pub fn spec(
             u64::from(manifest.state_mb) << 20,
             keys.clone(),
         )),
+        role: Role::Serve,
     })
 }

@@ -119,7 +119,8 @@ impl Invoker {
         if outcome.is_ok() {
             note_compute_time(&call.function.counters, times.exec_us);
         }
-        let kept = kept_as.filter(|_| is_own).and_then(|kept_as| match &outcome {
+        // One that was quarantined meanwhile keeps nothing more.
+        let kept = kept_as.filter(|_| is_own && super::may_be_kept(&call.version)).and_then(|kept_as| match &outcome {
             Ok(body) => {
                 // A copy of its own: the frame it came in shares its memory with others.
                 let body = Bytes::copy_from_slice(body);
@@ -131,7 +132,7 @@ impl Invoker {
             }
             Err(_) => None,
         });
-        Execution { result: outcome, times, cold_start, kept }
+        Execution { result: outcome, times, cold_start, is_own, kept }
     }
 
     /// Keeps what an execution came to.

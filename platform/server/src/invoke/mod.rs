@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raas_core::manifest::CacheMode;
 use raas_core::{Clock, ResultKey, ServedBy, UsageEvent};
-use raas_results::{Flights, Joined, Leader, ResultKind, ResultStore, SharedFlight, Sought, Standing, StoredResult};
+use raas_results::{
+    Flights, Joined, Leader, ProofState, ResultKind, ResultStore, SharedFlight, Sought, Standing, StoredResult,
+};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +25,7 @@ use crate::detached::RunToEnd;
 use crate::durations::CallDurations;
 use crate::logs::LogWriter;
 use crate::metering::{Metering, MeteringFull};
+use crate::proof::{ProofCell, Prover, ProverTask, Sampled};
 use crate::routing::VersionRoute;
 use crate::scheduler::{CallError, Scheduler, micros_since};
 use crate::trace::{CallSpan, TraceExport};
@@ -59,6 +62,8 @@ struct Execution {
     result: Result<Bytes, CallError>,
     times: Times,
     cold_start: bool,
+    /// Whether the version that was called computed it, and not one that has taken over meanwhile.
+    is_own: bool,
     /// What is kept of it, where anything is.
     kept: Option<Arc<StoredResult>>,
 }
@@ -70,6 +75,7 @@ impl Execution {
             result: outcome_of(result),
             times: Times { exec_us: result.compute_us, ..Times::default() },
             cold_start: false,
+            is_own: true,
             kept: Some(Arc::clone(result)),
         }
     }
@@ -81,6 +87,8 @@ pub struct Invoker {
     pub results: ResultStore,
     /// What is being computed now.
     flights: Flights<(ResultKey, u64), Arc<Execution>>,
+    /// Runs sampled calls again.
+    pub prover: Prover,
     /// Bounds what is computed anew in the background.
     refreshes: Arc<Semaphore>,
     /// Results whose refresh has just failed.
@@ -114,6 +122,7 @@ impl Invoker {
         Self {
             results,
             flights: Flights::default(),
+            prover: Prover::default(),
             refreshes: Arc::new(Semaphore::new(REFRESHES_MAX)),
             refresh_rests: moka::sync::Cache::builder()
                 .max_capacity(REFRESH_RESTS_MAX)
@@ -135,7 +144,7 @@ impl Invoker {
     /// [`InvokeError`]; an error of the function is not one, but an [`Answer`].
     pub async fn invoke(self: &Arc<Self>, mut call: Call) -> Result<Answer, InvokeError> {
         let canonical = call.canonical.take();
-        let cacheable = (call.version.manifest.cache.mode == CacheMode::Declared) && !call.policy.no_store;
+        let cacheable = may_be_kept(&call.version) && !call.policy.no_store;
         if call.policy.only_if_cached && (!cacheable || call.policy.no_cache) {
             return Err(InvokeError::NothingCached);
         }
@@ -307,7 +316,25 @@ impl Invoker {
             times,
         };
         self.meter(call, &answer)?;
+        if let (Ok(body), Some(proof)) = (&answer.result, &call.version.proof)
+            && served_by != ServedBy::Stale
+            && proof.samples_hit()
+        {
+            self.offer(call, proof, body, Sampled::Hit);
+        }
         Ok(answer)
+    }
+
+    /// Has a call run again, when there is time.
+    fn offer(&self, call: &Call, proof: &Arc<ProofCell>, result: &Bytes, sampled: Sampled) {
+        self.prover.offer(ProverTask {
+            function: Arc::clone(&call.function),
+            version: Arc::clone(&call.version),
+            proof: Arc::clone(proof),
+            event: call.event.clone(),
+            result: result.clone(),
+            sampled,
+        });
     }
 
     fn answer_from_flight(&self, call: &Call, execution: &Execution) -> Result<Answer, InvokeError> {
@@ -350,6 +377,14 @@ impl Invoker {
             times: Times { total_us: micros_since(call.arrived), ..execution.times },
         };
         let metered = self.meter(&call, &answer);
+        if let (Ok(body), Some(proof)) = (&execution.result, &call.version.proof)
+            && call.purpose == Purpose::Answer
+            && !call.policy.no_store
+            && execution.is_own
+            && proof.samples_call()
+        {
+            self.offer(&call, proof, body, Sampled::Shadow);
+        }
         (execution, metered.map(|()| answer).map_err(Into::into))
     }
 
@@ -401,6 +436,15 @@ impl Invoker {
             bytes_out: answer.result.as_ref().map_or(0, |body| body.len() as u64),
             cold_start: answer.cold_start,
         })
+    }
+}
+
+/// Whether results of a version are kept at all.
+fn may_be_kept(version: &VersionRoute) -> bool {
+    match version.manifest.cache.mode {
+        CacheMode::Off => false,
+        CacheMode::Declared => true,
+        CacheMode::Proven => version.proof.as_ref().is_some_and(|proof| proof.state() == ProofState::Serving),
     }
 }
 

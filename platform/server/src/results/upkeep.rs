@@ -17,6 +17,9 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How much earlier than the last one seen a purge may be recorded: clocks differ, and transactions end out of order.
 const PURGE_OVERLAP: Duration = Duration::from_secs(60);
 
+/// How often what is known of versions' results is written.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+
 /// How often the database tier is trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 
@@ -24,9 +27,10 @@ const TRIM_EVERY: Duration = Duration::from_secs(60);
 pub async fn upkeep(app: Arc<App>, database: Option<Arc<DatabaseTier>>, ended: CancellationToken) {
     let follow = follow(&app);
     let trim = trim(&app, database.as_deref());
+    let save = save(&app);
     tokio::select! {
         () = ended.cancelled() => {}
-        _ = async { tokio::join!(follow, trim) } => {}
+        _ = async { tokio::join!(follow, trim, save) } => {}
     }
 }
 
@@ -43,6 +47,15 @@ async fn trim(app: &App, database: Option<&DatabaseTier>) {
         let oldest = now.saturating_sub(2 * Duration::from_secs(u64::from(limits::CACHE_TTL_MAX_S)));
         if let Err(error) = app.store.result_purges_sweep(oldest).await {
             tracing::warn!(error = %error, "old purges could not be forgotten; trying again");
+        }
+    }
+}
+
+async fn save(app: &App) {
+    loop {
+        tokio::time::sleep(SAVE_EVERY).await;
+        if let Err(error) = app.routing.proofs.save(&app.store, app.clock.now()).await {
+            tracing::warn!(error = %error, "what is known of results could not be written; trying again");
         }
     }
 }
@@ -71,6 +84,8 @@ async fn follow_once(
         *purged_until = *last.max(purged_until);
     }
     app.apply_purges(&purges);
+    let proofs = app.store.proofs_since(purged_until.saturating_sub(PURGE_OVERLAP)).await?;
+    app.routing.proofs.apply(proofs);
     let current = app.store.routing_fingerprint().await?;
     // Also after the first look: something may have changed between loading and looking.
     if fingerprint.as_ref() != Some(&current) {

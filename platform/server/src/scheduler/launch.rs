@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use raas_contract::{Connection, InitRequest};
+use raas_contract::{CheckInit, Connection, InitRequest};
 use raas_core::{Clock, FunctionManifest, InstanceId, Network, TenantId, limits};
 use raas_helpers::{DeviceEdits, DeviceMount};
 use raas_sandbox::{Assignment, ExtraMount, SandboxLimits, SandboxSpec};
@@ -18,12 +18,21 @@ use super::instance::Instance;
 use super::lifecycle::Phase;
 use super::spawner::SpawnerHandle;
 use super::version_pool::VersionPool;
-use super::version_spec::VersionSpec;
+use super::version_spec::{Role, VersionSpec};
 use super::warm_pool::{Booted, RuntimeKind, WarmPool};
 use crate::logs::{InstanceLogs, LogTarget, LogWriter};
 
 /// How long a launch waits for a place among the platform's instances before its callers are told.
 const CAPACITY_WITHIN: Duration = Duration::from_secs(30);
+
+/// By how much the clock of a sandbox for checks is wrong, seconds: more than a day …
+const CHECK_SHIFT_LEAST_S: i64 = 90_000;
+
+/// … and less than three years.
+const CHECK_SHIFT_MOST_S: i64 = 90_000_000;
+
+/// Its time zone: none of them is the others', and each is far from UTC.
+const CHECK_TIME_ZONES: &[&str] = &["Pacific/Kiritimati", "America/Los_Angeles", "Asia/Kathmandu", "America/St_Johns"];
 
 /// For whom an instance is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +171,7 @@ impl Launcher {
     }
 
     /// Whether a launch waits for a place.
-    pub(super) fn capacity_short(&self) -> bool {
+    pub fn capacity_short(&self) -> bool {
         self.waiting_for_capacity.load(Ordering::Relaxed) > 0
     }
 
@@ -179,7 +188,7 @@ impl Launcher {
         let manifest = &spec.manifest;
         let runtime = RuntimeKind::of(manifest.runtime)
             .ok_or_else(|| self.no_sandbox(format!("no runtime for {:?}", manifest.runtime)))?;
-        let limits = limits_of(manifest);
+        let limits = SandboxLimits { yields: spec.role.yields(), ..limits_of(manifest) };
         let extras = spec.helper.as_ref().map(|helper| extras_of(&helper.devices)).unwrap_or_default();
         let generic =
             limits.tmp_bytes == generic_limits().tmp_bytes && manifest.network == Network::None && extras.is_empty();
@@ -292,6 +301,7 @@ fn generic_limits() -> SandboxLimits {
         memory_bytes: u64::from(limits::MEMORY_DEFAULT_MB) << 20,
         cpu_millis: 1000,
         pids_max: limits::PROCESSES_MAX,
+        yields: false,
         tmp_bytes: u64::from(limits::TMP_DEFAULT_MB) << 20,
     }
 }
@@ -340,6 +350,23 @@ fn extras_of(devices: &DeviceEdits) -> Vec<ExtraMount> {
     nodes.chain(devices.mounts.iter().map(|mount| extra(mount, false))).collect()
 }
 
+/// How a sandbox for this differs from others: no two are alike, so that what depends on the place differs between any two.
+fn check_init(role: Role) -> Option<CheckInit> {
+    match role {
+        Role::Serve | Role::Spare => None,
+        Role::ServeRecorded => Some(CheckInit { record_reads: true, ..CheckInit::default() }),
+        Role::Check => {
+            // Days and hours and minutes off, in either direction.
+            let shift = fastrand::i64(CHECK_SHIFT_LEAST_S..CHECK_SHIFT_MOST_S);
+            Some(CheckInit {
+                clock_shift_s: if fastrand::bool() { shift } else { -shift },
+                time_zone: fastrand::choice(CHECK_TIME_ZONES).map(|zone| (*zone).to_owned()),
+                record_reads: false,
+            })
+        }
+    }
+}
+
 fn init_request(spec: &VersionSpec) -> InitRequest {
     let manifest = &spec.manifest;
     let mut env = manifest.env.clone();
@@ -355,5 +382,6 @@ fn init_request(spec: &VersionSpec) -> InitRequest {
         env,
         helpers: spec.helpers.clone(),
         helper: spec.helper.as_ref().map(|helper| helper.init.clone()),
+        check: check_init(spec.role),
     }
 }

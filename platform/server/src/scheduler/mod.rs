@@ -17,7 +17,7 @@ pub use instance::{Instance, InstanceStatus, UsageProbe, micros_since};
 pub use launch::{LaunchLimits, Launcher};
 pub use spawner::SpawnerHandle;
 pub use version_pool::{Lease, VersionPool};
-pub use version_spec::{HelperSpec, VersionSpec};
+pub use version_spec::{HelperSpec, Role, VersionSpec};
 pub use warm_pool::{RuntimeKind, WarmPool};
 
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Scheduler {
                 pool.check_health();
                 pool.start_for_waits();
             }
-            for held_up in pools.iter().filter(|pool| pool.is_held_up()) {
+            for held_up in pools.iter().filter(|pool| !pool.spec().role.yields() && pool.is_held_up()) {
                 let counted = held_up.spec().counted_together();
                 // The tenant's own idle instances make room for its calls.
                 if self.launcher.tenant_is_full(counted) {

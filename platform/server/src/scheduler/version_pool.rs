@@ -268,7 +268,8 @@ impl VersionPool {
         let waiting = |waiter: &&Waiter| waiter.wanted.is_none() && !waiter.grant.is_closed();
         let waiting = state.waiters.iter().filter(waiting).count();
         let wanted = waiting.div_ceil(concurrency);
-        while (state.starting as usize) < wanted && self.start_one(state, Purpose::Call) {}
+        let purpose = if self.spec.role.yields() { Purpose::Minimum } else { Purpose::Call };
+        while (state.starting as usize) < wanted && self.start_one(state, purpose) {}
     }
 
     /// Starts instances for waits that had to wait for the tenant's own limit.
@@ -344,7 +345,8 @@ impl VersionPool {
                     let count = state.failure.as_ref().map_or(0, |failure| failure.count) + 1;
                     state.failure = Some(Failure { error: error.clone(), count, at: Instant::now() });
                 }
-                if purpose == Purpose::Minimum && matches!(error, CallError::NoCapacity { .. }) {
+                let for_nobody = purpose == Purpose::Minimum && !self.spec.role.yields();
+                if for_nobody && matches!(error, CallError::NoCapacity { .. }) {
                     // No room for one that nobody asked for says nothing to those who do.
                     self.start_wanted(&mut state);
                     return;

@@ -7,11 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raas_contract::{CallSink, HelperInit};
+use raas_core::manifest::Scaling;
 use raas_core::{FunctionId, FunctionManifest, HelperHealth, HelperTimeouts, TenantId};
 use raas_helpers::DeviceEdits;
 
 use super::instance::STOP_GRACE;
 use super::launch::CountedTogether;
+
+/// Instances of a version that do what nobody waits for, at most …
+const SPARE_MAX: u32 = 2;
+
+/// … and how long they are kept when there is nothing of it, seconds.
+const SPARE_IDLE_S: u32 = 20;
 
 /// What is run: everything a sandbox needs to know of a version.
 #[derive(Debug, Clone)]
@@ -32,6 +39,29 @@ pub struct VersionSpec {
     pub helpers: Vec<String>,
     /// Answers what the code asks of the platform.
     pub calls: Arc<dyn CallSink>,
+    /// What its instances are for.
+    pub role: Role,
+}
+
+/// What a pool's instances are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// Answering calls.
+    #[default]
+    Serve,
+    /// The same, and the runtime tells what is read of each event.
+    ServeRecorded,
+    /// Work that nobody waits for, in what the others leave of the machine.
+    Spare,
+    /// The same, each in an environment of its own: another clock, another time zone.
+    Check,
+}
+
+impl Role {
+    /// Whether nobody waits for it: no place is made for it, and it gives way on the processor.
+    pub fn yields(self) -> bool {
+        matches!(self, Self::Spare | Self::Check)
+    }
 }
 
 /// What is more to a helper than to a function.
@@ -52,6 +82,13 @@ pub struct HelperSpec {
 }
 
 impl VersionSpec {
+    /// The same for instances of another role: few, one call at a time in each, and not kept for long.
+    pub fn in_role(&self, role: Role) -> Self {
+        let mut manifest = FunctionManifest::clone(&self.manifest);
+        manifest.scaling = Scaling { min: 0, max: SPARE_MAX, idle_s: SPARE_IDLE_S, concurrency: 1 };
+        Self { manifest: Arc::new(manifest), role, ..self.clone() }
+    }
+
     /// Whose instances its own are counted with.
     pub(super) fn counted_together(&self) -> CountedTogether {
         (self.tenant, self.helper.is_some())
