@@ -5,6 +5,7 @@ mod fifo;
 mod greedy_dual;
 mod list;
 mod lru;
+mod raas;
 mod s3_fifo;
 mod sieve;
 mod w_tiny_lfu;
@@ -38,14 +39,25 @@ pub enum PolicyKind {
     Gds,
     /// Greedy-dual-size-frequency (Cherkasova, HP Laboratories 1998): it knows what they cost and how often they were asked for.
     Gdsf,
+    /// The store's own ([`crate::policy`]).
+    Raas,
     /// MIN (Belady, IBM Systems Journal 1966): it knows the future. The best there is where all sizes are equal.
     Clairvoyant,
 }
 
 impl PolicyKind {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Lru, Self::Fifo, Self::S3Fifo, Self::Sieve, Self::WTinyLfu, Self::Gds, Self::Gdsf, Self::Clairvoyant];
+    pub const ALL: [Self; 9] = [
+        Self::Lru,
+        Self::Fifo,
+        Self::S3Fifo,
+        Self::Sieve,
+        Self::WTinyLfu,
+        Self::Gds,
+        Self::Gdsf,
+        Self::Raas,
+        Self::Clairvoyant,
+    ];
 
     /// Its name, for people and scripts.
     #[must_use]
@@ -58,6 +70,7 @@ impl PolicyKind {
             Self::WTinyLfu => "w-tinylfu",
             Self::Gds => "gds",
             Self::Gdsf => "gdsf",
+            Self::Raas => "raas",
             Self::Clairvoyant => "min",
         }
     }
@@ -73,6 +86,7 @@ impl PolicyKind {
             Self::WTinyLfu => Box::new(w_tiny_lfu::WTinyLfu::new(capacity)),
             Self::Gds => Box::new(GreedyDual::new(capacity, Frequency::Ignored)),
             Self::Gdsf => Box::new(GreedyDual::new(capacity, Frequency::Counts)),
+            Self::Raas => Box::new(raas::Raas::new(capacity)),
             Self::Clairvoyant => Box::new(clairvoyant::Clairvoyant::new(capacity, trace.requests().len())),
         }
     }
