@@ -51,7 +51,9 @@ pub struct Inserted<K, V, T> {
 /// Values by key, so chosen that within the capacity they save as much computing as can be.
 ///
 /// Answers exactly: what it holds is never more than the capacity. Work is constant for a hit, and logarithmic in the entries for
-/// an insertion, amortised. Let no hash of keys be chosen by strangers.
+/// an insertion, amortised; every once in so many insertions a table grows, which is linear. Beside the values it takes
+/// [`Self::bookkeeping_bytes`]: with keys of 32 bytes 200 to 300 bytes an entry, a fourth of it ghosts, and the tuner's up to 0.3 MB.
+/// The hasher has to spread keys over all 64 bits.
 pub struct CostAware<K, V, T = (), S = RandomState> {
     shelf: Shelf<K, V, T, S>,
     tuner: Tuner,
@@ -60,20 +62,16 @@ pub struct CostAware<K, V, T = (), S = RandomState> {
 impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher + Default> CostAware<K, V, T, S> {
     /// An empty one.
     pub fn new(options: CostAwareOptions) -> Self {
-        let tuner = Tuner::new(options.capacity);
-        Self { shelf: Shelf::new(options, tuner.pace(), S::default()), tuner }
+        Self { shelf: Shelf::new(options, S::default()), tuner: Tuner::new(options.capacity) }
     }
 }
 
 impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> CostAware<K, V, T, S> {
     /// The value of a key, for someone who asks for it: it counts as a request if the value is there.
     pub fn get(&mut self, key: &K) -> Option<&V> {
-        let Self { shelf, tuner } = self;
-        let entry = shelf.ask(key)?;
-        if let Some(pace) = tuner.asked(entry.hash, entry.size, entry.cost_us) {
-            shelf.set_pace(pace);
-        }
-        shelf.peek(key).map(|entry| &entry.value)
+        let entry = self.shelf.ask(key)?;
+        self.tuner.asked(entry.hash, entry.size, entry.cost_us);
+        Some(&entry.value)
     }
 
     /// The value of a key, for someone who only looks.
@@ -84,10 +82,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> CostAware<K,
     /// Puts a value in, if it is worth it: it counts as a request, the one that found nothing. A value that the key has goes, and
     /// how often it was asked for stays known.
     pub fn insert(&mut self, key: K, value: V, attributes: Attributes<T>) -> Inserted<K, V, T> {
-        if let Some(pace) = self.tuner.asked(self.shelf.hash(&key), attributes.size, attributes.cost_us) {
-            self.shelf.set_pace(pace);
-        }
-        self.shelf.insert(key, value, attributes)
+        self.tuner.asked(self.shelf.hash(&key), attributes.size, attributes.cost_us);
+        self.shelf.insert(key, value, attributes, self.tuner.pace())
     }
 
     /// Takes a value out. How often it was asked for stays known for a while.

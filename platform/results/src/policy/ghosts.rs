@@ -83,3 +83,56 @@ impl Ghosts {
         self.buckets.get_mut(at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn asked(frequency: f32) -> Standing {
+        Standing { rank: 7.0, frequency }
+    }
+
+    /// Hashes of one bucket, whatever the table's size.
+    fn together(number: u64) -> u64 {
+        number << 60 | number
+    }
+
+    #[test]
+    fn a_ghost_is_taken_once_and_what_is_put_later_counts() {
+        let mut ghosts = Ghosts::new();
+        ghosts.grow(1);
+        assert_eq!(ghosts.take(5), None);
+        ghosts.put(5, asked(1.0));
+        ghosts.put(5, asked(2.0));
+        assert_eq!((ghosts.take(5), ghosts.take(5)), (Some(asked(2.0)), None));
+    }
+
+    #[test]
+    fn the_oldest_of_a_full_bucket_makes_room_also_after_growing() {
+        let mut ghosts = Ghosts::new();
+        ghosts.grow(1);
+        for number in 0..BUCKET as u64 {
+            ghosts.put(together(number), asked(1.0));
+        }
+        let small = ghosts.bytes();
+        ghosts.grow(1_000);
+        assert!(ghosts.bytes() > small);
+        ghosts.put(together(9), asked(3.0));
+        assert_eq!(ghosts.take(together(0)), None);
+        for number in [1, 2, 3, 9] {
+            assert!(ghosts.take(together(number)).is_some(), "{number}");
+        }
+    }
+
+    #[test]
+    fn there_are_no_more_ghosts_than_places() {
+        let mut ghosts = Ghosts::new();
+        ghosts.grow(100);
+        let bytes = ghosts.bytes();
+        (0..10_000u64).for_each(|number| ghosts.put(number << 16, asked(1.0)));
+        assert_eq!(ghosts.bytes(), bytes);
+        let known = (0..10_000u64).filter(|number| ghosts.take(number << 16).is_some()).count();
+        assert!((2 * 100..=bytes / size_of::<Ghost>()).contains(&known), "{known}");
+    }
+}

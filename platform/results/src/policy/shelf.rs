@@ -1,4 +1,4 @@
-//! The shelf: values by key within a budget, at one pace. What [`super::CostAware`] is built of, and each of its experts.
+//! The shelf: values by key within a budget. What [`super::CostAware`] is built of, and each of its experts.
 
 use std::collections::HashMap;
 use std::collections::binary_heap::PeekMut;
@@ -26,7 +26,8 @@ pub struct Entry<K, V> {
     pub cost_us: u64,
     standing: Standing,
     tenant: u32,
-    /// When it was queued: its place in the order is the one of this turn.
+    /// When it was queued: its place in the order is the one of this turn. Turns wrap around after four thousand million, and then
+    /// one entry may go out of turn.
     turn: u32,
 }
 
@@ -41,7 +42,6 @@ struct Staged {
 /// The shelf.
 pub struct Shelf<K, V, T, S> {
     options: CostAwareOptions,
-    pace: Pace,
     held: u64,
     turn: u32,
     index: HashMap<K, u32, S>,
@@ -53,10 +53,9 @@ pub struct Shelf<K, V, T, S> {
 
 impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, T, S> {
     /// An empty one.
-    pub fn new(options: CostAwareOptions, pace: Pace, hasher: S) -> Self {
+    pub fn new(options: CostAwareOptions, hasher: S) -> Self {
         Self {
             options,
-            pace,
             held: 0,
             turn: 0,
             index: HashMap::with_hasher(hasher),
@@ -106,19 +105,14 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
         &self.tenants
     }
 
-    /// From now on the inflation goes at this pace.
-    pub fn set_pace(&mut self, pace: Pace) {
-        self.pace = pace;
-    }
-
     /// What a tenant cannot be pushed below by others who are above it, as long as so many tenants have entries.
     pub fn share(&self) -> u64 {
         let equal = self.options.capacity / (self.tenants.len() as u64).max(1);
         self.options.share.map_or(equal, |share| share.min(equal))
     }
 
-    /// Puts a value in, which is asked for, if it is worth it.
-    pub fn insert(&mut self, key: K, value: V, attributes: Attributes<T>) -> Inserted<K, V, T> {
+    /// Puts a value in, which is asked for, if it is worth it. The inflation goes at the pace.
+    pub fn insert(&mut self, key: K, value: V, attributes: Attributes<T>, pace: Pace) -> Inserted<K, V, T> {
         let hash = self.hash(&key);
         let size = attributes.size.max(1);
         let mut inserted = Inserted { kept: false, replaced: None, evicted: Vec::new() };
@@ -132,7 +126,8 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
         let tenant = self.tenants.enter(&attributes.tenant);
         let inflation = self.tenants.get(tenant).map_or(0.0, |tenant| tenant.inflation);
         let standing = Standing::asked(known, density(attributes.cost_us, size), inflation);
-        let room = size <= self.options.capacity && self.make_room(tenant, size, standing.rank, &mut inserted.evicted);
+        let room =
+            size <= self.options.capacity && self.make_room(tenant, size, standing.rank, pace, &mut inserted.evicted);
         if room && let Some(slot) = self.free_slot() {
             self.turn = self.turn.wrapping_add(1);
             let entry = Entry {
@@ -179,12 +174,12 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
     }
 
     /// Another capacity. What does not fit any more goes, the heaviest tenant's first.
-    pub fn set_capacity(&mut self, capacity: u64) {
+    pub fn set_capacity(&mut self, capacity: u64, pace: Pace) {
         self.options.capacity = capacity;
         while self.held > self.options.capacity {
             let Some(heaviest) = self.tenants.heaviest() else { break };
             let Some(lowest) = self.lowest(heaviest) else { break };
-            self.inflate(heaviest, lowest.rank);
+            self.inflate(heaviest, lowest.rank, pace);
             let Some(entry) = self.take_out(lowest.slot) else { break };
             self.ghosts.put(entry.hash, entry.standing);
             self.tenants.leave(entry.tenant);
@@ -216,12 +211,19 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
     }
 
     /// Makes room for a tenant's entry of a rank, or changes nothing and says that it does not get any.
-    fn make_room(&mut self, tenant: u32, size: u64, rank: f64, evicted: &mut Vec<Evicted<K, V, T>>) -> bool {
+    fn make_room(
+        &mut self,
+        tenant: u32,
+        size: u64,
+        rank: f64,
+        pace: Pace,
+        evicted: &mut Vec<Evicted<K, V, T>>,
+    ) -> bool {
         let mut staged: Vec<Staged> = Vec::new();
         while self.held + size > self.options.capacity {
             let Some(going) = self.next_to_go(tenant, size, rank) else {
                 self.put_back(staged);
-                self.inflate(tenant, rank);
+                self.inflate(tenant, rank, pace);
                 return false;
             };
             if let Some(from) = self.tenants.get_mut(going.from) {
@@ -231,10 +233,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
             self.held -= going.size;
             staged.push(going);
             if staged.len() >= STAGED_MAX {
-                self.evict(std::mem::take(&mut staged), evicted);
+                self.evict(std::mem::take(&mut staged), pace, evicted);
             }
         }
-        self.evict(staged, evicted);
+        self.evict(staged, pace, evicted);
         true
     }
 
@@ -309,9 +311,9 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
         }
     }
 
-    fn evict(&mut self, staged: Vec<Staged>, evicted: &mut Vec<Evicted<K, V, T>>) {
+    fn evict(&mut self, staged: Vec<Staged>, pace: Pace, evicted: &mut Vec<Evicted<K, V, T>>) {
         for Staged { from, slot, rank, .. } in staged {
-            self.inflate(from, rank);
+            self.inflate(from, rank, pace);
             let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::take) else { continue };
             self.free.push(slot);
             self.index.remove(&entry.key);
@@ -324,8 +326,7 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
         }
     }
 
-    fn inflate(&mut self, tenant: u32, rank: f64) {
-        let pace = self.pace;
+    fn inflate(&mut self, tenant: u32, rank: f64, pace: Pace) {
         if let Some(tenant) = self.tenants.get_mut(tenant) {
             tenant.inflation = pace.inflated(tenant.inflation, rank, tenant.entries);
         }

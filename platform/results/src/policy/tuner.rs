@@ -15,13 +15,13 @@ const PACES: [Pace; 4] = [Pace::new(f64::INFINITY), Pace::new(8.0), Pace::new(1.
 /// Before anything is known.
 const PACE_FIRST: usize = 1;
 /// An expert has no more entries than this; when one has, half the keys of the sample are left out from then on.
-const EXPERT_ENTRIES_MAX: usize = 512;
+const EXPERT_ENTRIES_MAX: usize = 256;
 /// When none has more than this, twice as many keys are in the sample from then on.
 const EXPERT_ENTRIES_MIN: usize = EXPERT_ENTRIES_MAX / 8;
 /// Halvings of the sample at most.
 const HALVINGS_MAX: u32 = 24;
-/// What an expert saved counts a tenth less after each round, which is as many requests as it has entries, and this at least.
-const KEPT_PER_ROUND: f64 = 0.9;
+/// What an expert saved counts a fifth less after each round, which is as many requests as it has entries, and this at least.
+const KEPT_PER_ROUND: f64 = 0.8;
 const ROUND_MIN: usize = 64;
 /// Another pace has to have saved this much more before it is taken.
 const BETTER_BY: f64 = 1.005;
@@ -47,6 +47,7 @@ impl Hasher for Verbatim {
 }
 
 struct Expert {
+    pace: Pace,
     shelf: Shelf<u64, (), (), BuildHasherDefault<Verbatim>>,
     saved: f64,
 }
@@ -64,10 +65,9 @@ pub struct Tuner {
 impl Tuner {
     /// For a store of this capacity.
     pub fn new(capacity: u64) -> Self {
-        let experts = PACES.map(|pace| Expert {
-            shelf: Shelf::new(CostAwareOptions { capacity, share: None }, pace, BuildHasherDefault::default()),
-            saved: 0.0,
-        });
+        let options = CostAwareOptions { capacity, share: None };
+        let shelf = || Shelf::new(options, BuildHasherDefault::default());
+        let experts = PACES.map(|pace| Expert { pace, shelf: shelf(), saved: 0.0 });
         Self { capacity, experts, chosen: PACE_FIRST, halvings: 0, asked: 0 }
     }
 
@@ -76,16 +76,16 @@ impl Tuner {
         PACES[self.chosen]
     }
 
-    /// A request of a key. Returns the pace if it is another from now on.
-    pub fn asked(&mut self, hash: u64, size: u64, cost_us: u64) -> Option<Pace> {
+    /// A request of a key.
+    pub fn asked(&mut self, hash: u64, size: u64, cost_us: u64) {
         if !sampled(hash, self.halvings) {
-            return None;
+            return;
         }
         for expert in &mut self.experts {
             if expert.shelf.ask(&hash).is_some() {
                 expert.saved += cost_us as f64;
             } else {
-                expert.shelf.insert(hash, (), Attributes { size, cost_us, tenant: () });
+                expert.shelf.insert(hash, (), Attributes { size, cost_us, tenant: () }, expert.pace);
             }
         }
         let largest = self.largest();
@@ -93,11 +93,10 @@ impl Tuner {
             self.resample(self.halvings + 1);
         }
         self.asked += 1;
-        if self.asked < largest.max(ROUND_MIN) {
-            return None;
+        if self.asked >= largest.max(ROUND_MIN) {
+            self.asked = 0;
+            self.decide();
         }
-        self.asked = 0;
-        self.decide()
     }
 
     /// What it takes, bytes.
@@ -105,23 +104,21 @@ impl Tuner {
         self.experts.iter().map(|expert| expert.shelf.bookkeeping_bytes()).sum()
     }
 
-    fn decide(&mut self) -> Option<Pace> {
+    fn decide(&mut self) {
         if self.halvings > 0 && self.largest() < EXPERT_ENTRIES_MIN {
             self.resample(self.halvings - 1);
         }
         let mut best = self.chosen;
         for (number, expert) in self.experts.iter().enumerate() {
-            let by = if best == self.chosen { BETTER_BY } else { 1.0 };
-            if expert.saved > by * self.experts[best].saved {
+            let least = if best == self.chosen { BETTER_BY } else { 1.0 };
+            if expert.saved > least * self.experts[best].saved {
                 best = number;
             }
         }
         for expert in &mut self.experts {
             expert.saved *= KEPT_PER_ROUND;
         }
-        let another = best != self.chosen;
         self.chosen = best;
-        another.then(|| self.pace())
     }
 
     fn largest(&self) -> usize {
@@ -132,7 +129,7 @@ impl Tuner {
         self.halvings = halvings;
         for expert in &mut self.experts {
             expert.shelf.retain(|entry| sampled(entry.hash, halvings));
-            expert.shelf.set_capacity((self.capacity >> halvings).max(1));
+            expert.shelf.set_capacity((self.capacity >> halvings).max(1), expert.pace);
         }
     }
 }
