@@ -1,11 +1,12 @@
 //! The result store: answers kept by key, and one execution for concurrent calls of the same key.
 //!
-//! Owns the tiers (memory, Redis, and whatever else keeps bytes), the flights within one platform and between several, and the
-//! simulator of policies. It must not know HTTP, SQL, manifests, sandboxes or how a result is computed: it sees keys, results
-//! and times. Where to start: [`ResultStore`].
+//! Owns the tiers (memory, Redis, and whatever else keeps bytes), the policy of what memory keeps, the flights within one
+//! platform and between several, and the simulator of policies. It must not know HTTP, SQL, manifests, sandboxes or how a result
+//! is computed: it sees keys, results and times. Where to start: [`ResultStore`].
 
 mod flight;
 mod memory;
+pub mod policy;
 mod proof;
 mod purges;
 mod result;
@@ -15,7 +16,7 @@ mod store;
 mod tiers;
 
 pub use flight::{Flights, Follower, Joined, Leader};
-pub use memory::{FunctionHoldings, MemoryTier, MemoryTierOptions};
+pub use memory::{FunctionHoldings, MemoryPolicy, MemoryTier, MemoryTierOptions};
 pub use proof::{Difference, Proof, ProofState, SHADOW_CALLS, SHADOW_RUNS, compare};
 pub use purges::{Purge, Purges};
 pub use result::{ResultKind, Standing, StoredResult};

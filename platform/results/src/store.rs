@@ -152,6 +152,16 @@ impl ResultStore {
         }
     }
 
+    /// Gives back the room in memory of what there is no use in any more. Walks all of it.
+    pub fn expire(&self, now: TimestampUs) {
+        self.memory.expire(now);
+    }
+
+    /// Whether memory has a fresh result of a key; looking does not count as asking for it.
+    pub fn has_fresh(&self, key: &ResultKey, now: TimestampUs) -> bool {
+        self.memory.peek(key).is_some_and(|result| result.standing(now, || 1.0) == Some(Standing::Fresh))
+    }
+
     /// What memory holds for a function. Walks all of it: for people, not for the data path.
     pub fn holdings(&self, function: FunctionId, now: TimestampUs) -> FunctionHoldings {
         self.memory.holdings(function, now)

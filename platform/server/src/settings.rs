@@ -103,6 +103,9 @@ pub struct RequestSettings {
 pub struct ResultSettings {
     /// The memory tier, MiB.
     pub memory_mb: u32,
+    /// What the memory tier keeps when not all has room: `cost` as much computing as can be saved, with a share for each tenant;
+    /// `moka` as many hits as can be, whatever they cost.
+    pub policy: ResultPolicy,
     /// One entry, KiB; a larger result is answered but not kept.
     pub entry_max_kb: u32,
     /// Results in the database, where they outlive the process, MiB; 0 keeps none there.
@@ -110,6 +113,16 @@ pub struct ResultSettings {
     /// A file with the key that seals results outside the process, 64 hexadecimal digits; empty makes one beside the database,
     /// or on Postgres one in it. Platforms that share a Redis must have the same.
     pub key_file: PathBuf,
+}
+
+/// What decides which results the memory tier keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResultPolicy {
+    /// The store's own, which knows what results cost.
+    Cost,
+    /// W-TinyLFU, as moka has it.
+    Moka,
 }
 
 /// The metering journal.
@@ -244,7 +257,13 @@ impl Default for RequestSettings {
 
 impl Default for ResultSettings {
     fn default() -> Self {
-        Self { memory_mb: 256, entry_max_kb: 1024, database_mb: 1024, key_file: PathBuf::new() }
+        Self {
+            memory_mb: 256,
+            policy: ResultPolicy::Cost,
+            entry_max_kb: 1024,
+            database_mb: 1024,
+            key_file: PathBuf::new(),
+        }
     }
 }
 

@@ -9,11 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use raas_results::{LowerTier, MemoryTierOptions, RedisTier, ResultStore, ResultStoreOptions, Sealer, TierWriter};
+use raas_results::{
+    LowerTier, MemoryPolicy, MemoryTierOptions, RedisTier, ResultStore, ResultStoreOptions, Sealer, TierWriter,
+};
 use raas_store::{Backend, Store};
 
 use crate::platform::write_private;
-use crate::settings::Settings;
+use crate::settings::{ResultPolicy, Settings};
 pub use database_tier::DatabaseTier;
 pub use upkeep::upkeep;
 
@@ -41,6 +43,10 @@ pub async fn open(
         memory: MemoryTierOptions {
             capacity_bytes: u64::from(settings.results.memory_mb) << 20,
             entry_max_bytes: (settings.results.entry_max_kb as usize) << 10,
+            policy: match settings.results.policy {
+                ResultPolicy::Cost => MemoryPolicy::Cost,
+                ResultPolicy::Moka => MemoryPolicy::Moka,
+            },
         },
         sealer: Sealer::new(sealing_key(settings, data, store).await?),
         redis,

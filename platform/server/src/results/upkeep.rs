@@ -38,6 +38,7 @@ async fn trim(app: &App, database: Option<&DatabaseTier>) {
     loop {
         tokio::time::sleep(TRIM_EVERY).await;
         let now = app.clock.now();
+        app.invoker.results.expire(now);
         if let Some(database) = database
             && let Err(error) = database.trim(now).await
         {

@@ -2,14 +2,16 @@
 
 mod clairvoyant;
 mod fifo;
-mod gdsf;
+mod greedy_dual;
 mod list;
 mod lru;
+mod raas;
 mod s3_fifo;
 mod sieve;
 mod w_tiny_lfu;
 
 use super::trace::{Request, Trace};
+use greedy_dual::{Frequency, GreedyDual};
 
 /// A store under simulation.
 pub trait Policy {
@@ -33,16 +35,29 @@ pub enum PolicyKind {
     Sieve,
     /// W-TinyLFU (Einziger et al., ACM ToS 2017), as moka has it.
     WTinyLfu,
-    /// Greedy-dual-size-frequency (Cherkasova, HP Laboratories 1998): the one here that knows what results cost.
+    /// Greedy-dual-size (Cao and Irani, USENIX Symposium on Internet Technologies and Systems 1997): it knows what results cost.
+    Gds,
+    /// Greedy-dual-size-frequency (Cherkasova, HP Laboratories 1998): it knows what they cost and how often they were asked for.
     Gdsf,
+    /// The store's own ([`crate::policy`]).
+    Raas,
     /// MIN (Belady, IBM Systems Journal 1966): it knows the future. The best there is where all sizes are equal.
     Clairvoyant,
 }
 
 impl PolicyKind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Lru, Self::Fifo, Self::S3Fifo, Self::Sieve, Self::WTinyLfu, Self::Gdsf, Self::Clairvoyant];
+    pub const ALL: [Self; 9] = [
+        Self::Lru,
+        Self::Fifo,
+        Self::S3Fifo,
+        Self::Sieve,
+        Self::WTinyLfu,
+        Self::Gds,
+        Self::Gdsf,
+        Self::Raas,
+        Self::Clairvoyant,
+    ];
 
     /// Its name, for people and scripts.
     #[must_use]
@@ -53,7 +68,9 @@ impl PolicyKind {
             Self::S3Fifo => "s3-fifo",
             Self::Sieve => "sieve",
             Self::WTinyLfu => "w-tinylfu",
+            Self::Gds => "gds",
             Self::Gdsf => "gdsf",
+            Self::Raas => "raas",
             Self::Clairvoyant => "min",
         }
     }
@@ -67,7 +84,9 @@ impl PolicyKind {
             Self::S3Fifo => Box::new(s3_fifo::S3Fifo::new(capacity)),
             Self::Sieve => Box::new(sieve::Sieve::new(capacity)),
             Self::WTinyLfu => Box::new(w_tiny_lfu::WTinyLfu::new(capacity)),
-            Self::Gdsf => Box::new(gdsf::Gdsf::new(capacity)),
+            Self::Gds => Box::new(GreedyDual::new(capacity, Frequency::Ignored)),
+            Self::Gdsf => Box::new(GreedyDual::new(capacity, Frequency::Counts)),
+            Self::Raas => Box::new(raas::Raas::new(capacity)),
             Self::Clairvoyant => Box::new(clairvoyant::Clairvoyant::new(capacity, trace.requests().len())),
         }
     }

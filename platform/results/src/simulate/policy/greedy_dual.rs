@@ -1,5 +1,5 @@
-//! Greedy-dual-size-frequency: out goes what is worth least: how often it was asked for, times what computing it takes, for each
-//! byte that it takes; and what was worth something long ago falls behind.
+//! Greedy-dual-size, and with frequency: out goes what is worth least: what computing it takes, for each byte that it takes, and
+//! with frequency times how often it was asked for; and what was worth something long ago falls behind.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,8 +13,16 @@ struct Entry {
     rank: (u64, u64),
 }
 
-pub struct Gdsf {
+/// Whether it matters how often a result was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Frequency {
+    Counts,
+    Ignored,
+}
+
+pub struct GreedyDual {
     capacity: u64,
+    frequency: Frequency,
     held: u64,
     /// What the last that went out was worth.
     inflation: f64,
@@ -25,9 +33,10 @@ pub struct Gdsf {
     order: BTreeMap<(u64, u64), u64>,
 }
 
-impl Gdsf {
-    pub fn new(capacity: u64) -> Self {
-        Self { capacity, held: 0, inflation: 0.0, turn: 0, entries: HashMap::new(), order: BTreeMap::new() }
+impl GreedyDual {
+    pub fn new(capacity: u64, frequency: Frequency) -> Self {
+        let (entries, order) = (HashMap::new(), BTreeMap::new());
+        Self { capacity, frequency, held: 0, inflation: 0.0, turn: 0, entries, order }
     }
 
     fn rank(&mut self, count: u64, request: &Request) -> (u64, u64) {
@@ -37,9 +46,11 @@ impl Gdsf {
     }
 }
 
-impl Policy for Gdsf {
+impl Policy for GreedyDual {
     fn serve(&mut self, request: &Request) -> bool {
-        if let Some(count) = self.entries.get(&request.key).map(|entry| entry.count + 1) {
+        if let Some(count) =
+            self.entries.get(&request.key).map(|entry| entry.count + u64::from(self.frequency == Frequency::Counts))
+        {
             let rank = self.rank(count, request);
             if let Some(entry) = self.entries.get_mut(&request.key) {
                 self.order.remove(&entry.rank);
