@@ -187,6 +187,24 @@ mod tests {
         }
 
         #[test]
+        fn what_is_placed_is_there_where_there_is_room(keys in prop::collection::btree_set(0u64..40, 1..8)) {
+            let trace = trace(&keys.iter().copied().collect::<Vec<_>>());
+            for kind in PolicyKind::ALL {
+                let mut policy = kind.build(64, &trace);
+                for key in &keys {
+                    // Asked for again before the trace ends, for the one policy that looks.
+                    let request = Request { key: *key, size: 1, cost_us: 1, ..Request::default() };
+                    policy.place(&request);
+                    policy.place(&request);
+                }
+                prop_assert_eq!(policy.held(), keys.len() as u64, "{:?}", kind);
+                for key in 0..40 {
+                    prop_assert_eq!(policy.holds(key), keys.contains(&key), "{:?}", kind);
+                }
+            }
+        }
+
+        #[test]
         fn no_policy_keeps_more_than_fits_or_beats_the_clairvoyant(
             keys in prop::collection::vec(0u64..40, 0..400), capacity in 1u64..30,
         ) {

@@ -66,6 +66,10 @@ impl Policy for Gdsf {
         false
     }
 
+    fn holds(&self, key: u64) -> bool {
+        self.entries.contains_key(&key)
+    }
+
     fn held(&self) -> u64 {
         self.held
     }
