@@ -4,9 +4,11 @@
 //! result; only the clairvoyant one is told the future. Everything is exact and repeatable; nothing is sampled.
 
 mod policy;
+mod speculate;
 mod trace;
 
 pub use policy::{Policy, PolicyKind};
+pub use speculate::{Events, KeysThemselves, Speculation, SpeculationOutcome, speculate};
 pub use trace::{MadeUp, Request, Trace, TraceError, TraceFormat};
 
 /// What a policy came to on a trace.
