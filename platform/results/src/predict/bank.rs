@@ -18,6 +18,8 @@ use super::recurrence::Recurrence;
 use super::stride::Stride;
 use super::together::Together;
 
+/// Bytes that a bank takes at most, about.
+pub const BANK_MAX_BYTES: usize = 768 * 1024;
 /// Shapes that are told apart at most; events of further ones are opaque.
 const SHAPES_MAX: usize = 16;
 /// Predictions that wait for spare time at most; the least worth goes first.
@@ -26,6 +28,8 @@ const AGENDA_MAX: usize = 64;
 const HANDED_MAX: usize = 1_024;
 /// How much the latest computation counts in what one takes.
 const LATEST: f64 = 1.0 / 32.0;
+/// How much it counts that a result stayed for less time than others.
+const LATEST_SHORTER: f64 = 1.0 / 8.0;
 
 /// One call of the function.
 #[derive(Debug, Clone, Copy)]
@@ -262,7 +266,9 @@ impl Bank {
         }
         if handed.state == State::Kept {
             let stayed = (self.ledger.calls - handed.made) as f64;
-            self.stays = if self.stays.is_finite() { self.stays + LATEST * (stayed - self.stays) } else { stayed };
+            // Rather too short than too long: what goes before it is asked for is lost.
+            let weight = if stayed < self.stays { LATEST_SHORTER } else { LATEST };
+            self.stays = if self.stays.is_finite() { self.stays + weight * (stayed - self.stays) } else { stayed };
         }
         let account = self.ledger.of_mut(handed.source);
         account.wasted += 1;
@@ -295,15 +301,21 @@ impl Bank {
         };
         let mut fresh = std::mem::take(&mut self.fresh);
         for proposal in fresh.drain() {
-            if is_there(&proposal) {
+            let is_new = self.judge.is_new(&proposal);
+            let gain = self.judge.trusted(proposal.source, proposal.grade, number).unwrap_or(0.0);
+            let worth_us = spare.economics.worth(gain, self.compute_us);
+            let wanted = worth_us > 0.0 && self.is_wanted(&proposal, worth_us);
+            // The caller's answer is dear: it is asked where something depends on it.
+            if !(is_new || wanted) || is_there(&proposal) {
                 continue;
             }
-            if self.judge.remember(&proposal, number, spare.now_us) {
+            if is_new {
+                self.judge.remember(&proposal, number, spare.now_us);
                 self.ledger.of_mut(proposal.source).predicted += 1;
             }
-            let Some(gain) = self.judge.trusted(proposal.source, proposal.grade, number) else { continue };
-            let worth_us = spare.economics.worth(gain, self.compute_us);
-            self.wait(Waiting { proposal, made: number, worth_us });
+            if wanted {
+                self.wait(Waiting { proposal, made: number, worth_us });
+            }
         }
         self.fresh = fresh;
         let mut predictions = Vec::new();
@@ -325,16 +337,18 @@ impl Bank {
         predictions
     }
 
-    /// Puts a prediction on the agenda; one of the same event stays there once, as what it is worth most.
+    /// Whether a prediction is neither handed out nor on the agenda as one that is worth more.
+    fn is_wanted(&self, proposal: &Proposal, worth_us: f64) -> bool {
+        let hash = proposal.arguments.hash();
+        let waits = |waiting: &Waiting| waiting.proposal.arguments.hash() == hash && waiting.worth_us > worth_us;
+        !self.handed.contains_key(&hash) && !self.agenda.iter().any(waits)
+    }
+
+    /// Puts a prediction on the agenda, in the place of one of the same event.
     fn wait(&mut self, waiting: Waiting) {
         let hash = waiting.proposal.arguments.hash();
-        if waiting.worth_us <= 0.0 || self.handed.contains_key(&hash) {
-            return;
-        }
         if let Some(known) = self.agenda.iter_mut().find(|known| known.proposal.arguments.hash() == hash) {
-            if known.worth_us <= waiting.worth_us {
-                *known = waiting;
-            }
+            *known = waiting;
             return;
         }
         if self.agenda.len() < AGENDA_MAX {

@@ -6,9 +6,10 @@
 //! in order find the next cells and calls in any order find the missing ones. An axis whose values have equal distances is one
 //! longer than was seen, until calls have turned back at its end.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use super::arguments::{Arguments, Kind, Scalar, Shape};
+use super::arguments::{Arguments, Kind, Scalar, Shape, hash_scalar};
 use super::proposal::{Proposal, Proposals, Seen, Source, share_class};
 
 /// Shapes at most; that which was used longest ago goes first.
@@ -28,11 +29,19 @@ const NAMED_MAX: usize = 12;
 const LATEST: f64 = 1.0 / 16.0;
 /// Calls within which a named cell must be asked for: this, or some times those that are missing.
 const CALLS_MIN: u32 = 64;
+const CALLS_MISSING: u32 = 4;
 const CALLS_MAX: u32 = 4_096;
 
+struct AxisValue {
+    scalar: Scalar,
+    /// The call that showed it last.
+    used: u64,
+    hash: u64,
+}
+
 struct Axis {
-    /// In the order of the number line, or in that in which they came; with the call that showed them last.
-    values: Vec<(Scalar, u64)>,
+    /// In the order of the number line, or in that in which they came.
+    values: Vec<AxisValue>,
     /// How often the field changes from call to call, smoothed.
     speed: f64,
     /// Calls have gone from its last value back to its first.
@@ -91,7 +100,7 @@ impl Grid {
 
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
-        let axis = |axis: &Axis| axis.values.capacity() * size_of::<(Scalar, u64)>() + size_of::<Axis>();
+        let axis = |axis: &Axis| axis.values.capacity() * size_of::<AxisValue>() + size_of::<Axis>();
         let plane = |plane: &Plane| CELLS_MAX * size_of::<u32>() + plane.axes.iter().map(axis).sum::<usize>();
         self.planes.iter().map(plane).sum()
     }
@@ -140,21 +149,30 @@ impl Plane {
                 self.in_order += LATEST * (f64::from(u8::from(at == self.next)) - self.in_order);
             }
         }
-        let fresh = self.note(seen.arguments.hash());
+        let fresh = self.note(self.hash(&at));
         self.fresh += LATEST * (f64::from(u8::from(fresh)) - self.fresh);
         self.seen += usize::from(fresh);
         self.at = at;
     }
 
+    /// What a cell is remembered by; `None` of one behind the end of an axis, which was never seen.
+    fn hash(&self, cell: &[usize]) -> Option<u64> {
+        cell.iter().zip(&self.axes).try_fold(0u64, |all, (at, axis)| {
+            let mixed = (all ^ axis.values.get(*at)?.hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            Some(mixed ^ (mixed >> 29))
+        })
+    }
+
     /// Remembers a cell. Returns whether it is a new one.
-    fn note(&mut self, hash: u64) -> bool {
+    fn note(&mut self, hash: Option<u64>) -> bool {
+        let Some(hash) = hash else { return false };
         let tag = ((hash >> 32) as u32).max(1);
         let place = hash as usize % CELLS_MAX;
         std::mem::replace(&mut self.cells[place], tag) != tag
     }
 
-    fn is_seen(&self, hash: u64) -> bool {
-        self.cells[hash as usize % CELLS_MAX] == ((hash >> 32) as u32).max(1)
+    fn is_seen(&self, hash: Option<u64>) -> bool {
+        hash.is_some_and(|hash| self.cells[hash as usize % CELLS_MAX] == ((hash >> 32) as u32).max(1))
     }
 
     fn propose(&mut self, seen: &Seen<'_>, out: &mut Proposals) {
@@ -180,16 +198,16 @@ impl Plane {
             if scanned == 0 {
                 self.next.clone_from(&cell);
             }
+            if self.is_seen(self.hash(&cell)) {
+                continue;
+            }
             let scalars: Option<Vec<Scalar>> =
                 cell.iter().zip(&self.axes).zip(kinds).map(|((at, axis), kind)| axis.value(kind, *at)).collect();
             let Some(scalars) = scalars else { continue };
             let arguments = Arguments::of_scalars(&self.shape, scalars);
-            if self.is_seen(arguments.hash()) {
-                continue;
-            }
             named += 1;
             let in_order = share_class(self.in_order);
-            let near = if in_order > 0 { CALLS_MIN } else { missing.saturating_mul(2) };
+            let near = if in_order > 0 { CALLS_MIN } else { missing.saturating_mul(CALLS_MISSING) };
             out.push(Proposal {
                 arguments,
                 source: Source::Grid,
@@ -229,25 +247,27 @@ impl Axis {
     /// Where a value is, and whether it is new.
     fn observe(&mut self, kind: &Kind, scalar: &Scalar, number: u64) -> (usize, bool) {
         let found = match kind.position(scalar) {
-            Some(position) => self.values.binary_search_by(|(value, _)| kind.position(value).cmp(&Some(position))),
-            None => self.values.iter().position(|(value, _)| value == scalar).ok_or(self.values.len()),
+            Some(position) => self.values.binary_search_by(|value| kind.position(&value.scalar).cmp(&Some(position))),
+            None => self.values.iter().position(|value| value.scalar == *scalar).ok_or(self.values.len()),
         };
         match found {
             Ok(at) => {
-                self.values[at].1 = number;
+                self.values[at].used = number;
                 (at, false)
             }
             Err(at) => {
                 // What goes on past the end has not turned back there.
                 self.turned &= at < self.values.len();
-                self.values.insert(at, (scalar.clone(), number));
+                let mut hasher = DefaultHasher::new();
+                hash_scalar(scalar, &mut hasher);
+                self.values.insert(at, AxisValue { scalar: scalar.clone(), used: number, hash: hasher.finish() });
                 (at, true)
             }
         }
     }
 
     fn forget_oldest(&mut self) {
-        let oldest = self.values.iter().enumerate().min_by_key(|(_, (_, used))| *used);
+        let oldest = self.values.iter().enumerate().min_by_key(|(_, value)| value.used);
         if let Some(at) = oldest.map(|(at, _)| at) {
             self.values.remove(at);
         }
@@ -260,21 +280,21 @@ impl Axis {
         }
         let Some(step) = self.step(kind) else { return false };
         self.values.windows(2).all(|pair| {
-            kind.position(&pair[0].0).and_then(|first| first.checked_add(step)) == kind.position(&pair[1].0)
+            kind.position(&pair[0].scalar).and_then(|first| first.checked_add(step)) == kind.position(&pair[1].scalar)
         })
     }
 
     fn step(&self, kind: &Kind) -> Option<i64> {
-        let [.., (before, _), (last, _)] = self.values.as_slice() else { return None };
-        kind.position(last)?.checked_sub(kind.position(before)?)
+        let [.., before, last] = self.values.as_slice() else { return None };
+        kind.position(&last.scalar)?.checked_sub(kind.position(&before.scalar)?)
     }
 
     /// The value at a place, be it the one behind the last.
     fn value(&self, kind: &Kind, at: usize) -> Option<Scalar> {
-        if let Some((value, _)) = self.values.get(at) {
-            return Some(value.clone());
+        if let Some(value) = self.values.get(at) {
+            return Some(value.scalar.clone());
         }
-        kind.scalar(kind.position(&self.values.last()?.0)?.checked_add(self.step(kind)?)?)
+        kind.scalar(kind.position(&self.values.last()?.scalar)?.checked_add(self.step(kind)?)?)
     }
 }
 

@@ -23,6 +23,11 @@ const FADE: f64 = 1.0 - 1.0 / 64.0;
 const PROOF_MIN: f64 = 8.0;
 /// Standard errors by which the gain of a grade must be above break-even for it to become trusted.
 const DOUBT: f64 = 1.0;
+/// How much the very last resolved prediction counts, and below which part of break-even they end the trust in a grade.
+const LATEST: f64 = 1.0 / 12.0;
+const ENDED: f64 = 0.5;
+/// A grade that has said nothing for so many calls is not on.
+const QUIET_CALLS: u64 = 128;
 const NONE: u32 = u32::MAX;
 
 /// What a microsecond is worth.
@@ -54,16 +59,20 @@ impl Economics {
     }
 }
 
-/// A grade's record.
+/// A record: of a grade, or of all grades of a source.
 #[derive(Debug, Clone, Copy, Default)]
 struct Grade {
     gained: f64,
     resolved: f64,
+    /// The gain of the very last ones, which tells sooner that a pattern has ended.
+    latest: f64,
     open: u32,
     /// Over the open ones: the sum of 1 / calls, and of the call's number / calls.
     pace: f64,
     start: f64,
     trusted: bool,
+    /// The call after which it last said something.
+    said: u64,
 }
 
 impl Grade {
@@ -72,27 +81,53 @@ impl Grade {
         if self.open == 0 { 0.0 } else { (number as f64 * self.pace - self.start).clamp(0.0, f64::from(self.open)) }
     }
 
-    fn gain(&self, number: u64) -> f64 {
-        let weight = self.resolved + self.fading(number);
-        if weight <= 0.0 { 0.0 } else { (self.gained / weight).min(1.0) }
-    }
-
     fn resolve(&mut self, gain: f64) {
         self.gained = self.gained * FADE + gain;
         self.resolved = self.resolved * FADE + 1.0;
+        let weight = LATEST.max(1.0 / self.resolved);
+        self.latest += weight * (gain - self.latest);
     }
 
-    fn judge(&mut self, number: u64, break_even: f64) {
-        let gain = self.gain(number);
-        if self.trusted {
-            self.trusted = gain > break_even;
-            return;
+    /// The gain to be expected and the weight of the evidence for it. What a grade lacks of a proof of its own it borrows from
+    /// its source's record.
+    fn evidence(&self, source: &Self, number: u64) -> (f64, f64) {
+        let own = self.resolved + self.fading(number);
+        let all = source.resolved + source.fading(number);
+        let borrowed = (PROOF_MIN - own).max(0.0).min(all);
+        let gained = self.gained + if all > 0.0 { borrowed * source.gained / all } else { 0.0 };
+        let weight = own + borrowed;
+        (if weight > 0.0 { (gained / weight).min(1.0) } else { 0.0 }, weight)
+    }
+
+    /// Judges anew. Returns the gain to be expected.
+    fn judge(&mut self, source: &Self, number: u64, break_even: f64) -> f64 {
+        let (gain, weight) = self.evidence(source, number);
+        let ended = self.resolved >= 1.0 && self.latest < break_even * ENDED;
+        self.trusted = !ended
+            && if self.trusted {
+                gain > break_even
+            } else {
+                // One more loss than there was, so that a few successes in a row do not look like certainty.
+                let cautious = gain * weight / (weight + 1.0);
+                let error = (cautious * (1.0 - cautious) / weight.max(1.0)).sqrt();
+                weight >= PROOF_MIN && cautious - DOUBT * error > break_even
+            };
+        gain
+    }
+
+    fn opened(&mut self, number: u64, calls: u32) {
+        self.open += 1;
+        self.pace += 1.0 / f64::from(calls);
+        self.start += number as f64 / f64::from(calls);
+    }
+
+    fn closed(&mut self, number: u64, calls: u32) {
+        self.open -= 1;
+        self.pace -= 1.0 / f64::from(calls);
+        self.start -= number as f64 / f64::from(calls);
+        if self.open == 0 {
+            (self.pace, self.start) = (0.0, 0.0);
         }
-        let weight = self.resolved + self.fading(number);
-        // One more loss than there was, so that a few successes in a row do not look like certainty.
-        let cautious = gain * weight / (weight + 1.0);
-        let error = (cautious * (1.0 - cautious) / weight.max(1.0)).sqrt();
-        self.trusted = self.resolved >= PROOF_MIN && cautious - DOUBT * error > break_even;
     }
 }
 
@@ -114,6 +149,7 @@ struct Open {
 
 pub(super) struct Judge {
     grades: [[Grade; GRADES]; Source::ALL.len()],
+    sources: [Grade; Source::ALL.len()],
     open: Vec<Open>,
     free: Vec<u32>,
     counts: [usize; Source::ALL.len()],
@@ -127,6 +163,7 @@ impl Judge {
     pub fn new() -> Self {
         Self {
             grades: [[Grade::default(); GRADES]; Source::ALL.len()],
+            sources: [Grade::default(); Source::ALL.len()],
             open: Vec::new(),
             free: Vec::new(),
             counts: [0; Source::ALL.len()],
@@ -136,8 +173,14 @@ impl Judge {
         }
     }
 
-    fn grade(&mut self, source: Source, grade: u8) -> &mut Grade {
-        &mut self.grades[source.index()][usize::from(grade).min(GRADES - 1)]
+    /// The records that a prediction counts in: its grade's and its source's.
+    fn records(&mut self, source: Source, grade: u8) -> [&mut Grade; 2] {
+        let grade = &mut self.grades[source.index()][usize::from(grade).min(GRADES - 1)];
+        [grade, &mut self.sources[source.index()]]
+    }
+
+    fn resolve(&mut self, source: Source, grade: u8, gain: f64) {
+        self.records(source, grade).into_iter().for_each(|record| record.resolve(gain));
     }
 
     /// What predictions are held against from now on.
@@ -145,21 +188,27 @@ impl Judge {
         self.break_even = economics.break_even(compute_us);
     }
 
-    /// Remembers a prediction. False where the source has as many open as it may, or this one already.
-    pub fn remember(&mut self, proposal: &Proposal, number: u64, now_us: u64) -> bool {
-        let (hash, source) = (proposal.arguments.hash(), proposal.source);
-        if self.counts[source.index()] >= OPEN_MAX {
+    /// Whether a prediction can be remembered: its source has not as many open as it may, nor this one already.
+    pub fn is_new(&self, proposal: &Proposal) -> bool {
+        if self.counts[proposal.source.index()] >= OPEN_MAX {
             return false;
         }
-        let head = self.heads.get(&hash).copied().unwrap_or(NONE);
-        let (mut at, mut same) = (head, 0);
+        let mut at = self.heads.get(&proposal.arguments.hash()).copied().unwrap_or(NONE);
+        let mut same = 0;
         while let Some(open) = self.open.get(at as usize) {
             same += 1;
-            if (open.source == source && open.grade == proposal.grade) || same >= SAME_MAX {
+            if (open.source == proposal.source && open.grade == proposal.grade) || same >= SAME_MAX {
                 return false;
             }
             at = open.next;
         }
+        true
+    }
+
+    /// Remembers a prediction that is new.
+    pub fn remember(&mut self, proposal: &Proposal, number: u64, now_us: u64) {
+        let (hash, source) = (proposal.arguments.hash(), proposal.source);
+        let head = self.heads.get(&hash).copied().unwrap_or(NONE);
         let calls = proposal.calls.max(1);
         let open = Open {
             hash,
@@ -185,11 +234,7 @@ impl Judge {
         };
         self.heads.insert(hash, place);
         self.counts[source.index()] += 1;
-        let grade = self.grade(source, proposal.grade);
-        grade.open += 1;
-        grade.pace += 1.0 / f64::from(calls);
-        grade.start += number as f64 / f64::from(calls);
-        true
+        self.records(source, proposal.grade).into_iter().for_each(|record| record.opened(number, calls));
     }
 
     /// Takes an open prediction out of the books; its event's list is the caller's to mend.
@@ -199,13 +244,7 @@ impl Judge {
         let open = *open;
         self.free.push(place);
         self.counts[open.source.index()] -= 1;
-        let grade = self.grade(open.source, open.grade);
-        grade.open -= 1;
-        grade.pace -= 1.0 / f64::from(open.calls);
-        grade.start -= open.made as f64 / f64::from(open.calls);
-        if grade.open == 0 {
-            (grade.pace, grade.start) = (0.0, 0.0);
-        }
+        self.records(open.source, open.grade).into_iter().for_each(|record| record.closed(open.made, open.calls));
         Some(open)
     }
 
@@ -231,7 +270,7 @@ impl Judge {
                 let gone = (number - open.made) as f64 > stays;
                 let gain =
                     if gone || over(&open, number, now_us) { 0.0 } else { (early_us / compute_us.max(1.0)).min(1.0) };
-                self.grade(open.source, open.grade).resolve(gain);
+                self.resolve(open.source, open.grade, gain);
             }
         }
         if left != NONE {
@@ -243,7 +282,7 @@ impl Judge {
             if open.live && over(&open, number, now_us) {
                 self.unlink(self.hand as u32, open.hash, open.next);
                 self.close(self.hand as u32);
-                self.grade(open.source, open.grade).resolve(0.0);
+                self.resolve(open.source, open.grade, 0.0);
             }
         }
     }
@@ -279,23 +318,25 @@ impl Judge {
             }
             at = open.next;
         }
-        self.grade(source, grade).resolve(0.0);
+        self.resolve(source, grade, 0.0);
     }
 
-    /// The gain that can be expected of a grade, where it is trusted.
+    /// The gain that can be expected of a grade that has something to say, where it is trusted.
     pub fn trusted(&mut self, source: Source, grade: u8, number: u64) -> Option<f64> {
         let break_even = self.break_even;
-        let grade = self.grade(source, grade);
-        grade.judge(number, break_even);
-        grade.trusted.then(|| grade.gain(number))
+        let [grade, source] = self.records(source, grade);
+        let gain = grade.judge(source, number, break_even);
+        grade.said = number;
+        grade.trusted.then_some(gain)
     }
 
-    /// Whether any grade of a source is trusted.
+    /// Whether any grade of a source is trusted and has had something to say lately.
     pub fn is_on(&self, source: Source, number: u64) -> bool {
+        let whole = &self.sources[source.index()];
         self.grades[source.index()].iter().any(|grade| {
             let mut grade = *grade;
-            grade.judge(number, self.break_even);
-            grade.trusted
+            grade.judge(whole, number, self.break_even);
+            grade.trusted && grade.said > 0 && number <= grade.said + QUIET_CALLS
         })
     }
 

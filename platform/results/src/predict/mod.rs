@@ -23,8 +23,11 @@ mod stride;
 mod successors;
 mod together;
 
+#[cfg(test)]
+mod tests;
+
 pub use arguments::{Arguments, FIELDS_MAX, Kind, Scalar, Shape};
-pub use bank::{Bank, Call, Found, Prediction, Resolution, Spare};
+pub use bank::{BANK_MAX_BYTES, Bank, Call, Found, Prediction, Resolution, Spare};
 pub use judge::Economics;
 pub use ledger::{Account, Ledger};
 pub use moment::Layout;

@@ -20,7 +20,8 @@ const LOOK: usize = 8;
 /// How it is computed ahead.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Speculation {
-    /// Computations ahead that run at a time.
+    /// Computations ahead that run at a time. By default four: about as many keep up with requests at the default pace, where
+    /// costs are as uneven as made-up ones, whose mean is three times their median.
     pub workers: usize,
     /// Time from request to request in a trace that has no times, microseconds; `None`: the median of the requests' costs, as
     /// if requests came at about the pace at which one worker computes.
@@ -34,7 +35,7 @@ pub struct Speculation {
 
 impl Default for Speculation {
     fn default() -> Self {
-        Self { workers: 1, pace_us: None, share_percent: 10, economics: Economics::default() }
+        Self { workers: 4, pace_us: None, share_percent: 10, economics: Economics::default() }
     }
 }
 
@@ -283,5 +284,120 @@ impl<'a, E: Events> Run<'a, E> {
             last_on: self.last_on,
             bank_bytes: self.bank.bytes() as u64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    const COST_US: u64 = 1_000;
+
+    /// The cells of a grid of 10 by 10 by 10.
+    struct Cells;
+
+    impl Events for Cells {
+        fn event(&self, key: u64) -> Value {
+            json!({"a": key / 100, "b": key / 10 % 10, "c": key % 10})
+        }
+
+        fn key(&self, event: &Value) -> Option<u64> {
+            let field = |name: &str| event.get(name)?.as_u64().filter(|value| *value < 10);
+            Some(field("a")? * 100 + field("b")? * 10 + field("c")?)
+        }
+    }
+
+    fn trace(keys: impl Iterator<Item = u64>) -> Trace {
+        Trace::of_requests(keys.map(|key| Request { key, size: 1, cost_us: COST_US, ..Request::default() })).unwrap()
+    }
+
+    /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+    fn random(seed: u64) -> u64 {
+        let mut value = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+
+    fn shuffled(seed: u64) -> Vec<u64> {
+        let mut keys: Vec<u64> = (0..1_000).collect();
+        keys.sort_by_key(|key| random(key ^ seed << 32));
+        keys
+    }
+
+    /// Hits in what comes after the first fifth of a sweep.
+    fn hits_of_the_rest(keys: &[u64]) -> u64 {
+        let hits = |keys: &[u64]| {
+            let trace = trace(keys.iter().copied());
+            let outcome = speculate(&trace, PolicyKind::Lru, 1_000, &Speculation::default(), &Cells);
+            assert_eq!(outcome.alone.hits, 0);
+            outcome.with.hits
+        };
+        hits(keys) - hits(&keys[..keys.len() / 5])
+    }
+
+    #[test]
+    fn the_rest_of_a_sweep_is_there_in_whatever_order_it_goes() {
+        let nested: Vec<u64> = (0..1_000).collect();
+        assert!(hits_of_the_rest(&nested) >= 640, "{}", hits_of_the_rest(&nested));
+        let backwards: Vec<u64> = (0..1_000).rev().collect();
+        assert!(hits_of_the_rest(&backwards) >= 640, "{}", hits_of_the_rest(&backwards));
+        for seed in 0..4 {
+            assert!(hits_of_the_rest(&shuffled(seed)) >= 640, "{}", hits_of_the_rest(&shuffled(seed)));
+        }
+    }
+
+    #[test]
+    fn random_requests_turn_every_source_off_and_lose_nothing() {
+        for seed in 0..4 {
+            let trace = trace((0..5_000).map(|at| random(at ^ seed << 32) % 5_000));
+            for capacity in [50, 500] {
+                let outcome = speculate(&trace, PolicyKind::Lru, capacity, &Speculation::default(), &KeysThemselves);
+                assert!(outcome.last_on.iter().all(|last| *last <= 500), "{:?}", outcome.last_on);
+                assert!(outcome.gained() > -0.001 && outcome.wasted_ratio() < 0.005, "{}", outcome.wasted_ratio());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_done_in_time_is_late_and_no_hit() {
+        // Results take as long as fifty requests: there are sixteen steps ahead at most.
+        let trace = trace(0..600);
+        let slow = Speculation { pace_us: Some(COST_US / 50), ..Speculation::default() };
+        let outcome = speculate(&trace, PolicyKind::Lru, 1_000, &slow, &KeysThemselves);
+        assert_eq!(outcome.with.hits, 0);
+        let fast = Speculation { pace_us: Some(COST_US), ..Speculation::default() };
+        let outcome = speculate(&trace, PolicyKind::Lru, 1_000, &fast, &KeysThemselves);
+        assert!(outcome.with.hits > 550, "{}", outcome.with.hits);
+        assert_eq!(outcome.with.hits, outcome.ledger.total().used);
+    }
+
+    #[test]
+    fn times_of_the_trace_are_kept_to() {
+        // Bursts of four requests, then time to compute.
+        let requests = (0..800).map(|at| Request {
+            key: at,
+            size: 1,
+            cost_us: COST_US,
+            time_us: at / 4 * 100 * COST_US + at % 4,
+            ..Request::default()
+        });
+        let trace = Trace::of_requests(requests).unwrap();
+        let outcome = speculate(&trace, PolicyKind::Lru, 1_000, &Speculation::default(), &KeysThemselves);
+        assert!(outcome.with.hits > 700, "{}", outcome.with.hits);
+    }
+
+    #[test]
+    fn results_that_nobody_asked_for_yet_take_their_share_of_a_full_store_at_most() {
+        let trace = trace((0..4_000).map(|at| if at % 2 == 0 { at / 2 } else { 1_000_000 + random(at) % 150 }));
+        let outcome = |share_percent| {
+            let speculation = Speculation { share_percent, ..Speculation::default() };
+            speculate(&trace, PolicyKind::Lru, 100, &speculation, &KeysThemselves)
+        };
+        // Room for none is none, once the store is full.
+        assert!(outcome(0).ledger.total().handed < 200);
+        assert!(outcome(10).gained() > 0.3, "{}", outcome(10).gained());
     }
 }
