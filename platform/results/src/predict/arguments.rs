@@ -17,10 +17,12 @@ pub const FIELDS_MAX: usize = 16;
 const ELEMENTS_MAX: usize = 8;
 /// Arrays and objects inside each other at most.
 const DEPTH_MAX: usize = 4;
-/// Bytes of one text, and of all names together, at most.
+/// Bytes of one text at most.
 const TEXT_MAX_BYTES: usize = 256;
+/// Bytes of all names and texts together at most.
+const TEXTS_MAX_BYTES: usize = 1_024;
 /// Bytes of an opaque event at most, as counted by `weight`; one above is not kept at all.
-const OPAQUE_MAX_BYTES: usize = 4_096;
+const OPAQUE_MAX_BYTES: usize = 2_048;
 /// A float is on the number line where it is a whole number of these.
 const FLOAT_PARTS: f64 = 1e6;
 /// Whole numbers up to here are exact as floats.
@@ -156,6 +158,11 @@ impl Shape {
     pub(super) const fn hash(&self) -> u64 {
         self.hash
     }
+
+    /// Bytes held, about.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.kinds.capacity() * size_of::<Kind>() + node_bytes(&self.node)
+    }
 }
 
 /// One event's arguments. Cheap to clone.
@@ -280,7 +287,7 @@ struct Reader {
     scalars: Vec<Scalar>,
     kinds: Vec<Kind>,
     hasher: DefaultHasher,
-    names_bytes: usize,
+    texts_bytes: usize,
 }
 
 impl Reader {
@@ -289,7 +296,7 @@ impl Reader {
             scalars: Vec::with_capacity(4),
             kinds: Vec::with_capacity(4),
             hasher: DefaultHasher::new(),
-            names_bytes: 0,
+            texts_bytes: 0,
         }
     }
 
@@ -301,7 +308,11 @@ impl Reader {
             Value::String(text) if text.len() > TEXT_MAX_BYTES => return None,
             Value::String(text) => match Layout::read(text) {
                 Some((layout, position)) => (Kind::Moment(layout), Scalar::Integer(position)),
-                None => (Kind::Text, Scalar::Text(text.as_str().into())),
+                None => {
+                    self.texts_bytes += text.len();
+                    (self.texts_bytes <= TEXTS_MAX_BYTES).then_some(())?;
+                    (Kind::Text, Scalar::Text(text.as_str().into()))
+                }
             },
             Value::Array(values) if values.is_empty() => (Kind::EmptyArray, Scalar::Nothing),
             Value::Object(members) if members.is_empty() => (Kind::EmptyObject, Scalar::Nothing),
@@ -316,8 +327,8 @@ impl Reader {
                 (depth < DEPTH_MAX && members.len() <= FIELDS_MAX).then_some(())?;
                 self.hasher.write_u8(b'{');
                 for (name, value) in members {
-                    self.names_bytes += name.len();
-                    (self.names_bytes <= TEXT_MAX_BYTES).then_some(())?;
+                    self.texts_bytes += name.len();
+                    (self.texts_bytes <= TEXTS_MAX_BYTES).then_some(())?;
                     name.hash(&mut self.hasher);
                     self.read(value, depth + 1)?;
                 }
@@ -372,6 +383,16 @@ fn render(node: &Node, scalars: &mut std::slice::Iter<'_, Scalar>) -> Value {
             (_, Some(Scalar::Text(text))) => Value::from(&**text),
             (_, Some(Scalar::Nothing) | None) => Value::Null,
         },
+    }
+}
+
+fn node_bytes(node: &Node) -> usize {
+    match node {
+        Node::Scalar(_) => 0,
+        Node::Array(nodes) => nodes.iter().map(|node| size_of::<Node>() + node_bytes(node)).sum(),
+        Node::Object(members) => {
+            members.iter().map(|(name, node)| size_of::<(Box<str>, Node)>() + name.len() + node_bytes(node)).sum()
+        }
     }
 }
 

@@ -18,14 +18,14 @@ use super::recurrence::Recurrence;
 use super::stride::Stride;
 use super::together::Together;
 
-/// Bytes that a bank takes at most, about.
-pub const BANK_MAX_BYTES: usize = 768 * 1024;
+/// Bytes that a bank takes at most, about: the sum of its tables' bounds. What most functions come to is half of it.
+pub const BANK_MAX_BYTES: usize = 832 * 1024;
 /// Shapes that are told apart at most; events of further ones are opaque.
 const SHAPES_MAX: usize = 16;
 /// Predictions that wait for spare time at most; the least worth goes first.
-const AGENDA_MAX: usize = 64;
+const AGENDA_MAX: usize = 32;
 /// Predictions that were handed out and are open at most; the oldest is taken for wasted.
-const HANDED_MAX: usize = 1_024;
+const HANDED_MAX: usize = 512;
 /// How much the latest computation counts in what one takes.
 const LATEST: f64 = 1.0 / 32.0;
 /// How much it counts that a result stayed for less time than others.
@@ -293,7 +293,7 @@ impl Bank {
     /// `kept` says until when the result for some arguments is kept, `u64::MAX` for without end, `None` where it is not.
     pub fn predict(&mut self, spare: &Spare, mut kept: impl FnMut(&Arguments) -> Option<u64>) -> Vec<Prediction> {
         let number = self.ledger.calls;
-        self.hot.due(spare.now_us, self.compute_us as u64, &mut self.fresh);
+        self.hot.due(spare.now_us, self.compute_us as u64, &self.events, &mut self.fresh);
         self.recurrence.due(spare.now_us, &self.events, &mut self.fresh);
         self.judge.set(&spare.economics, self.compute_us);
         let mut is_there = |proposal: &Proposal| {
@@ -429,6 +429,7 @@ impl Bank {
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
+            + self.shapes.iter().map(|shape| shape.bytes()).sum::<usize>()
             + self.events.bytes()
             + self.hot.bytes()
             + self.stride.bytes()

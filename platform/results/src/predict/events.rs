@@ -7,7 +7,7 @@ use super::arguments::{Arguments, FixedHasher};
 /// Events at most.
 pub(super) const EVENTS_MAX: usize = 2_048;
 /// Bytes of their arguments at most, about.
-pub(super) const EVENTS_MAX_BYTES: usize = 192 * 1024;
+pub(super) const EVENTS_MAX_BYTES: usize = 160 * 1024;
 
 struct Entry {
     arguments: Arguments,

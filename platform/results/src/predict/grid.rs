@@ -16,12 +16,16 @@ use super::proposal::{Proposal, Proposals, Seen, Source, share_class};
 const PLANES_MAX: usize = 2;
 /// Different values of a field at most: one with more is no axis.
 const AXIS_MAX: usize = 48;
+/// Values of all axes of a shape together at most.
+const VALUES_MAX: usize = 160;
+/// Bytes of a value that is text at most: a field with a longer one is no axis.
+const AXIS_TEXT_MAX_BYTES: usize = 32;
 /// Values of an axis with equal distances before it is taken to go on.
 const AXIS_STEADY: usize = 3;
 /// After a field has shown more values than an axis has, the grid is quiet for so many calls.
 const QUIET_CALLS: u64 = 256;
 /// Cells that are remembered as seen: one to a place, by hash, a later one instead of an earlier one.
-const CELLS_MAX: usize = 8_192;
+const CELLS_MAX: usize = 4_096;
 /// Cells that are looked at for each call, and those that are named.
 const SCAN_MAX: usize = 96;
 const NAMED_MAX: usize = 12;
@@ -100,7 +104,12 @@ impl Grid {
 
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
-        let axis = |axis: &Axis| axis.values.capacity() * size_of::<AxisValue>() + size_of::<Axis>();
+        let text = |value: &AxisValue| if let Scalar::Text(text) = &value.scalar { 16 + text.len() } else { 0 };
+        let axis = |axis: &Axis| {
+            size_of::<Axis>()
+                + axis.values.capacity() * size_of::<AxisValue>()
+                + axis.values.iter().map(text).sum::<usize>()
+        };
         let plane = |plane: &Plane| CELLS_MAX * size_of::<u32>() + plane.axes.iter().map(axis).sum::<usize>();
         self.planes.iter().map(plane).sum()
     }
@@ -126,11 +135,18 @@ impl Plane {
     fn observe(&mut self, seen: &Seen<'_>, scalars: &[Scalar]) {
         self.used = seen.number;
         let before: Vec<usize> = std::mem::take(&mut self.at);
-        let mut shifted = false;
+        let is_long = |scalar: &Scalar| matches!(scalar, Scalar::Text(text) if text.len() > AXIS_TEXT_MAX_BYTES);
+        if scalars.iter().any(is_long) {
+            self.quiet_until = seen.number + QUIET_CALLS;
+            return;
+        }
+        let (mut shifted, mut values) = (false, 0);
         let mut at = Vec::with_capacity(scalars.len());
         for ((axis, kind), scalar) in self.axes.iter_mut().zip(self.shape.kinds()).zip(scalars) {
             let (index, new) = axis.observe(kind, scalar, seen.number);
-            if axis.values.len() > AXIS_MAX {
+            values += axis.values.len();
+            if axis.values.len() > AXIS_MAX || values > VALUES_MAX {
+                values -= 1;
                 axis.forget_oldest();
                 self.quiet_until = seen.number + QUIET_CALLS;
                 self.seen = 0;

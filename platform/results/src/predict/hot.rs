@@ -4,7 +4,7 @@
 //! asked for while a new result would live follows from the mean time between its calls, taken as a Poisson process, as web caches
 //! that prefetch before expiry do (Cohen and Kaplan, Computer Networks 36(4), 2001: refreshment policies).
 
-use super::arguments::Arguments;
+use super::events::{Events, short};
 use super::proposal::{Proposal, Proposals, Seen, Source, share_class};
 
 /// Keys at most.
@@ -19,7 +19,7 @@ const LATEST: f64 = 0.2;
 const CHANCE_MIN: f64 = 0.2;
 
 struct Key {
-    arguments: Arguments,
+    id: u32,
     calls: u32,
     /// Smoothed time between calls.
     gap_us: f64,
@@ -42,8 +42,8 @@ impl Hot {
         if seen.expires_us == u64::MAX {
             return;
         }
-        let hash = seen.arguments.hash();
-        if let Some(key) = self.keys.iter_mut().find(|key| key.arguments.hash() == hash) {
+        let id = short(seen.arguments.hash());
+        if let Some(key) = self.keys.iter_mut().find(|key| key.id == id) {
             let gap_us = seen.now_us.saturating_sub(key.asked_us) as f64;
             key.gap_us = if key.calls < 2 { gap_us } else { key.gap_us + LATEST * (gap_us - key.gap_us) };
             key.calls = key.calls.saturating_add(1);
@@ -54,7 +54,7 @@ impl Hot {
             }
         } else {
             let key = Key {
-                arguments: seen.arguments.clone(),
+                id,
                 calls: 1,
                 gap_us: 0.0,
                 asked_us: seen.now_us,
@@ -76,7 +76,7 @@ impl Hot {
     }
 
     /// What is about to expire. `compute_us`: what computing takes, about.
-    pub fn due(&mut self, now_us: u64, compute_us: u64, out: &mut Proposals) {
+    pub fn due(&mut self, now_us: u64, compute_us: u64, events: &Events, out: &mut Proposals) {
         let lead_us = compute_us.saturating_mul(LEAD);
         if self.first_us > now_us.saturating_add(lead_us) {
             return;
@@ -93,9 +93,11 @@ impl Hot {
             }
             let quiet_us = now_us.saturating_sub(key.asked_us) as f64;
             let chance = 1.0 - (-(key.lives_us as f64) / key.gap_us.max(quiet_us).max(1.0)).exp();
-            if chance >= CHANCE_MIN {
+            if chance >= CHANCE_MIN
+                && let Some(arguments) = events.get(key.id)
+            {
                 out.push(Proposal {
-                    arguments: key.arguments.clone(),
+                    arguments: arguments.clone(),
                     source: Source::Hot,
                     grade: share_class(chance) * 3 + ((key.calls / CALLS_MIN).ilog2() / 2).min(2) as u8,
                     calls: u32::MAX,
@@ -109,32 +111,34 @@ impl Hot {
 
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
-        self.keys.iter().map(|key| size_of::<Key>() + key.arguments.bytes()).sum()
+        self.keys.capacity() * size_of::<Key>()
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::arguments::Arguments;
     use super::*;
     use serde_json::json;
 
     const TTL_US: u64 = 1_000_000;
 
-    fn ask(hot: &mut Hot, key: u64, now_us: u64, expires_us: u64) {
+    fn ask((hot, events): &mut (Hot, Events), key: u64, now_us: u64, expires_us: u64) {
         let arguments = Arguments::read(&json!(key), &mut Vec::new(), 1);
+        events.observe(&arguments);
         hot.observe(&Seen { arguments: &arguments, number: 0, now_us, expires_us });
     }
 
-    fn due(hot: &mut Hot, now_us: u64) -> Vec<u64> {
+    fn due((hot, events): &mut (Hot, Events), now_us: u64) -> Vec<u64> {
         let mut out = Proposals::default();
-        hot.due(now_us, 10_000, &mut out);
+        hot.due(now_us, 10_000, events, &mut out);
         out.drain().map(|proposal| proposal.arguments.event().unwrap().as_u64().unwrap()).collect()
     }
 
     #[test]
     fn what_is_asked_for_often_is_named_once_just_before_it_expires() {
-        let mut hot = Hot::default();
+        let mut hot = (Hot::default(), Events::default());
         for at in 0..9 {
             ask(&mut hot, 1, at * 100_000, TTL_US);
         }
@@ -155,11 +159,11 @@ mod tests {
 
     #[test]
     fn keys_are_bounded_and_the_hot_one_stays() {
-        let mut hot = Hot::default();
+        let mut hot = (Hot::default(), Events::default());
         for at in 0..5_000 {
             ask(&mut hot, 0, at, TTL_US);
             ask(&mut hot, at + 1, at, TTL_US);
         }
-        assert!(hot.keys.len() <= KEYS_MAX && hot.keys.iter().any(|key| key.calls == 5_000));
+        assert!(hot.0.keys.len() <= KEYS_MAX && hot.0.keys.iter().any(|key| key.calls == 5_000));
     }
 }

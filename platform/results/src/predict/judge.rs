@@ -12,7 +12,7 @@ use super::arguments::FixedHasher;
 use super::proposal::{GRADES, Proposal, Source};
 
 /// Open predictions of a source at most; while there are as many, no more of its predictions are checked.
-const OPEN_MAX: usize = 192;
+const OPEN_MAX: usize = 160;
 /// Those of one event at most that a call resolves.
 const SAME_MAX: usize = 16;
 /// Open predictions that are looked at for expiry with each call.

@@ -280,7 +280,14 @@ fn memory_is_bounded_under_a_flood() {
     for number in 0..12_000u64 {
         played.kept.clear();
         let (one, two) = (random(&mut state), random(&mut state));
-        let event = match number % 5 {
+        let event = match number % 7 {
+            // As wide as a grid may be, every axis full of texts as long as they may be.
+            5 => {
+                (0..16).map(|field| (format!("f{field}"), json!(format!("{:032}", random(&mut state) % 48)))).collect()
+            }
+            6 => {
+                json!({"day": "2026-01-01", "list": (0..8).map(|at| one >> at).collect::<Vec<_>>(), "text": "z".repeat(250)})
+            }
             0 => json!({"id": one, "text": "x".repeat((two % 250) as usize)}),
             1 => json!([one % 100, two % 100, "2026-01-01", number]),
             2 => json!({format!("field{}", number % 1_000): one}),
@@ -291,6 +298,7 @@ fn memory_is_bounded_under_a_flood() {
         most = most.max(played.bank.bytes());
     }
     assert!(most <= BANK_MAX_BYTES, "{most}");
+    assert!(most > BANK_MAX_BYTES / 4, "the flood reached few tables: {most}");
 }
 
 proptest! {

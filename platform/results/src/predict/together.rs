@@ -10,7 +10,7 @@ use super::proposal::{Proposal, Proposals, Seen, Source, share_class};
 use super::successors::Successors;
 
 /// Events that have companions at most.
-const ROWS: usize = 2_048;
+const ROWS: usize = 1_024;
 /// Different events of one moment at most.
 const WINDOW: usize = 8;
 /// How long a moment is.
