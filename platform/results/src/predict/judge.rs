@@ -22,7 +22,7 @@ const FADE: f64 = 1.0 - 1.0 / 64.0;
 /// Resolved predictions before a grade can be trusted.
 const PROOF_MIN: f64 = 8.0;
 /// Standard errors by which the gain of a grade must be above break-even for it to become trusted.
-const DOUBT: f64 = 1.0;
+const DOUBT: f64 = 1.5;
 /// How much the very last resolved prediction counts, and below which part of break-even they end the trust in a grade.
 const LATEST: f64 = 1.0 / 12.0;
 const ENDED: f64 = 0.5;
@@ -267,7 +267,7 @@ impl Judge {
             let Some(open) = self.close(place) else { continue };
             if !there {
                 let early_us = now_us.saturating_sub(open.made_us) as f64;
-                let gone = (number - open.made) as f64 > stays;
+                let gone = (number + 1 - open.made) as f64 > stays;
                 let gain =
                     if gone || over(&open, number, now_us) { 0.0 } else { (early_us / compute_us.max(1.0)).min(1.0) };
                 self.resolve(open.source, open.grade, gain);

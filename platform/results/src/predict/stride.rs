@@ -27,7 +27,7 @@ const HABIT_RUN: u32 = 3;
 /// Steps ahead at most.
 const AHEAD_MAX: u32 = 16;
 /// Calls within which a step must be asked for.
-const CALLS: u32 = 64;
+const CALLS: u32 = 48;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
