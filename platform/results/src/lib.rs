@@ -1,12 +1,13 @@
 //! The result store: answers kept by key, and one execution for concurrent calls of the same key.
 //!
 //! Owns the tiers (memory, Redis, and whatever else keeps bytes), the policy of what memory keeps, the flights within one
-//! platform and between several, and the simulator of policies. It must not know HTTP, SQL, manifests, sandboxes or how a result
+//! platform and between several, the predictors of what will be asked for, and the simulator of policies and predictors. It must not know HTTP, SQL, manifests, sandboxes or how a result
 //! is computed: it sees keys, results and times. Where to start: [`ResultStore`].
 
 mod flight;
 mod memory;
 pub mod policy;
+pub mod predict;
 mod proof;
 mod purges;
 mod result;

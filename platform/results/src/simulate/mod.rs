@@ -4,9 +4,11 @@
 //! result; only the clairvoyant one is told the future. Everything is exact and repeatable; nothing is sampled.
 
 mod policy;
+mod speculate;
 mod trace;
 
 pub use policy::{Policy, PolicyKind};
+pub use speculate::{Events, KeysThemselves, Speculation, SpeculationOutcome, speculate};
 pub use trace::{MadeUp, Request, Trace, TraceError, TraceFormat};
 
 /// What a policy came to on a trace.
@@ -184,6 +186,24 @@ mod tests {
         #[test]
         fn lru_is_what_its_definition_says(keys in prop::collection::vec(0u64..12, 0..200), capacity in 1usize..10) {
             prop_assert_eq!(hits(PolicyKind::Lru, capacity as u64, &keys), plain_lru(&keys, capacity));
+        }
+
+        #[test]
+        fn what_is_placed_is_there_where_there_is_room(keys in prop::collection::btree_set(0u64..40, 1..8)) {
+            let trace = trace(&keys.iter().copied().collect::<Vec<_>>());
+            for kind in PolicyKind::ALL {
+                let mut policy = kind.build(64, &trace);
+                for key in &keys {
+                    // Asked for again before the trace ends, for the one policy that looks.
+                    let request = Request { key: *key, size: 1, cost_us: 1, ..Request::default() };
+                    policy.place(&request);
+                    policy.place(&request);
+                }
+                prop_assert_eq!(policy.held(), keys.len() as u64, "{:?}", kind);
+                for key in 0..40 {
+                    prop_assert_eq!(policy.holds(key), keys.contains(&key), "{:?}", kind);
+                }
+            }
         }
 
         #[test]

@@ -45,6 +45,10 @@ impl Policy for Clairvoyant {
         hit
     }
 
+    fn holds(&self, key: u64) -> bool {
+        self.sizes.contains_key(&key)
+    }
+
     fn held(&self) -> u64 {
         self.held
     }

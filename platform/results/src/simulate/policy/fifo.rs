@@ -37,6 +37,10 @@ impl Policy for Fifo {
         false
     }
 
+    fn holds(&self, key: u64) -> bool {
+        self.keys.contains(&key)
+    }
+
     fn held(&self) -> u64 {
         self.held
     }

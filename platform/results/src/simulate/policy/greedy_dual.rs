@@ -77,6 +77,10 @@ impl Policy for GreedyDual {
         false
     }
 
+    fn holds(&self, key: u64) -> bool {
+        self.entries.contains_key(&key)
+    }
+
     fn held(&self) -> u64 {
         self.held
     }

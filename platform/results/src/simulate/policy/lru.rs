@@ -41,6 +41,10 @@ impl Policy for Lru {
         false
     }
 
+    fn holds(&self, key: u64) -> bool {
+        self.places.contains_key(&key)
+    }
+
     fn held(&self) -> u64 {
         self.held
     }

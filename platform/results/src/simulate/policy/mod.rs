@@ -18,6 +18,17 @@ pub trait Policy {
     /// Serves a request and says whether its result was there. Where it was not, decides whether to keep it.
     fn serve(&mut self, request: &Request) -> bool;
 
+    /// Whether a key's result is held. Asking changes nothing: no count, no order.
+    fn holds(&self, key: u64) -> bool;
+
+    /// Takes in a result that nobody has asked for yet, in the standing of one that was asked for once. Does nothing where
+    /// it is held. `request.next` says when it will be asked for, as in [`Policy::serve`].
+    fn place(&mut self, request: &Request) {
+        if !self.holds(request.key) {
+            self.serve(request);
+        }
+    }
+
     /// What is held now, in the unit of the requests' sizes.
     fn held(&self) -> u64;
 }

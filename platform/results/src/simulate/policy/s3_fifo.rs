@@ -119,6 +119,10 @@ impl Policy for S3Fifo {
         false
     }
 
+    fn holds(&self, key: u64) -> bool {
+        self.entries.contains_key(&key)
+    }
+
     fn held(&self) -> u64 {
         self.small_held + self.main_held
     }

@@ -34,6 +34,10 @@ impl Policy for WTinyLfu {
         hit
     }
 
+    fn holds(&self, key: u64) -> bool {
+        self.cache.contains_key(&key)
+    }
+
     fn held(&self) -> u64 {
         self.cache.weighted_size()
     }
