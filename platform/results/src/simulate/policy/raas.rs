@@ -27,6 +27,10 @@ impl Policy for Raas {
         hit
     }
 
+    fn holds(&self, key: u64) -> bool {
+        self.store.peek(&key).is_some()
+    }
+
     fn held(&self) -> u64 {
         self.store.weight()
     }
