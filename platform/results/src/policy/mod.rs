@@ -10,7 +10,8 @@
 //! Cherkasova, HP Laboratories 1998), with four differences:
 //!
 //! - *Admission.* What comes has to rank at least as high as all that would have to go for it (as in W-TinyLFU; Einziger et al.,
-//!   ACM Transactions on Storage 2017). A scan of cheap results passes by.
+//!   ACM Transactions on Storage 2017). A scan of cheap results passes by. There is no window in front of that, as W-TinyLFU has:
+//!   on public traces one of 1 % and of 5 % of the capacity saved no more, and mostly less.
 //! - *Ghosts.* What went out or did not come in leaves its hash and how often it was asked for behind (as in ARC; Megiddo and
 //!   Modha, FAST 2003), and comes back with what is left of that: the more inflation it has been away for, the less ([`Standing`]).
 //! - *Pace.* How fast the inflation follows what goes out decides between recency and frequency: at once is the classic; never
@@ -29,5 +30,8 @@ mod shelf;
 mod standing;
 mod tenants;
 mod tuner;
+
+#[cfg(test)]
+mod tests;
 
 pub use cost_aware::{Attributes, CostAware, CostAwareOptions, Evicted, Inserted};
