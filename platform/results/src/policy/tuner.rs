@@ -11,7 +11,8 @@ use super::shelf::Shelf;
 use super::standing::Pace;
 
 /// Paces to choose from: greedy-dual, for popularity that comes and goes, down to frequency alone, for what is steady or a loop.
-/// They are far apart: within a factor of four either way it makes little difference on any public trace that was tried.
+/// They are far apart, and it does not matter much where they are: with one in the middle left out or one more, or twice or half
+/// as fast, the compute time saved on public traces was the same within half a point.
 const PACES: [Pace; 4] =
     [Pace::new(f64::INFINITY, 1.0), Pace::new(8.0, 1.0), Pace::new(1.0, 1.0), Pace::new(0.0, 0.25)];
 /// Before anything is known.
