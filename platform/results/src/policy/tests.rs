@@ -221,7 +221,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => (0u64..80).prop_map(Act::Remove),
         1 => (2u64..9).prop_map(Act::Purge),
     ];
-    prop::collection::vec(act, 1..400)
+    prop::collection::vec(act, 1..200)
 }
 
 proptest! {
