@@ -52,8 +52,9 @@ pub struct Inserted<K, V, T> {
 ///
 /// Answers exactly: what it holds is never more than the capacity. Work is constant for a hit, and logarithmic in the entries for
 /// an insertion, amortised; every once in so many insertions a table grows, which is linear. Beside the values it takes
-/// [`Self::bookkeeping_bytes`]: with keys of 32 bytes 200 to 300 bytes an entry, a fourth of it ghosts, and the tuner's up to 0.3 MB.
-/// The hasher has to spread keys over all 64 bits.
+/// [`Self::bookkeeping_bytes`]: with keys of 32 bytes some 260 to 360 bytes an entry (tables double when they are full), a fourth of it
+/// ghosts, and up to 0.3 MB for the tuner. The hasher has to spread keys over all 64 bits; of several containers that share keys out
+/// among them by the same hash, each has to get keys that differ in its lower 48 bits.
 pub struct CostAware<K, V, T = (), S = RandomState> {
     shelf: Shelf<K, V, T, S>,
     tuner: Tuner,

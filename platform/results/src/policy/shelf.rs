@@ -116,18 +116,20 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
         let hash = self.hash(&key);
         let size = attributes.size.max(1);
         let mut inserted = Inserted { kept: false, replaced: None, evicted: Vec::new() };
+        let tenant = self.tenants.enter(&attributes.tenant);
         let known = match self.index.get(&key).copied().and_then(|slot| self.take_out(slot)) {
             Some(before) => {
+                self.leave(before.tenant, tenant);
                 inserted.replaced = Some(before.value);
                 Some(before.standing)
             }
             None => self.ghosts.take(hash),
         };
-        let tenant = self.tenants.enter(&attributes.tenant);
         let inflation = self.tenants.get(tenant).map_or(0.0, |tenant| tenant.inflation);
-        let standing = Standing::asked(known, density(attributes.cost_us, size), inflation);
-        let room =
-            size <= self.options.capacity && self.make_room(tenant, size, standing.rank, pace, &mut inserted.evicted);
+        let density = density(attributes.cost_us, size);
+        let standing = Standing::asked(known, density, inflation);
+        let contest = pace.contest(standing, density);
+        let room = size <= self.options.capacity && self.make_room(tenant, size, contest, pace, &mut inserted.evicted);
         if room && let Some(slot) = self.free_slot() {
             self.turn = self.turn.wrapping_add(1);
             let entry = Entry {
@@ -233,10 +235,10 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
             self.held -= going.size;
             staged.push(going);
             if staged.len() >= STAGED_MAX {
-                self.evict(std::mem::take(&mut staged), pace, evicted);
+                self.evict(std::mem::take(&mut staged), tenant, pace, evicted);
             }
         }
-        self.evict(staged, pace, evicted);
+        self.evict(staged, tenant, pace, evicted);
         true
     }
 
@@ -311,18 +313,26 @@ impl<K: Clone + Eq + Hash, V, T: Clone + Eq + Hash, S: BuildHasher> Shelf<K, V, 
         }
     }
 
-    fn evict(&mut self, staged: Vec<Staged>, pace: Pace, evicted: &mut Vec<Evicted<K, V, T>>) {
-        for Staged { from, slot, rank, .. } in staged {
+    fn evict(&mut self, staged: Vec<Staged>, tenant: u32, pace: Pace, evicted: &mut Vec<Evicted<K, V, T>>) {
+        for &Staged { from, slot, rank, .. } in &staged {
             self.inflate(from, rank, pace);
             let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::take) else { continue };
             self.free.push(slot);
             self.index.remove(&entry.key);
             self.ghosts.put(entry.hash, entry.standing);
-            if let Some(tenant) = self.tenants.get(from).map(|tenant| tenant.id.clone()) {
-                let attributes = Attributes { size: entry.size, cost_us: entry.cost_us, tenant };
+            if let Some(whose) = self.tenants.get(from).map(|from| from.id.clone()) {
+                let attributes = Attributes { size: entry.size, cost_us: entry.cost_us, tenant: whose };
                 evicted.push(Evicted { key: entry.key, value: entry.value, attributes });
             }
-            self.tenants.leave(from);
+        }
+        // Not before all are handed back: what is staged is not counted as its tenant's any more.
+        staged.iter().for_each(|gone| self.leave(gone.from, tenant));
+    }
+
+    /// A tenant that has no entries any more goes, unless it is the one for whom something is being put in.
+    fn leave(&mut self, tenant: u32, unless: u32) {
+        if tenant != unless {
+            self.tenants.leave(tenant);
         }
     }
 

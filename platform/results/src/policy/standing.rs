@@ -4,18 +4,26 @@
 /// very often does not stay for ever when nobody asks any more.
 const FREQUENCY_MAX: f32 = 64.0;
 
-/// How fast the inflation of a tenant follows the ranks of what goes out.
+/// How fast the inflation of a tenant follows the ranks of what goes out, and how welcome what comes is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
     /// With `n` entries, each that goes out closes `turnover / n` of the gap between the inflation and its rank, and all of it at
     /// most. Infinite: all of it always, which is greedy-dual as published. Nought: none, nothing ages.
     turnover: f64,
+    /// How much of the request that a result comes with counts when it is compared with what would have to go for it. Where
+    /// nothing ages, less than all of it keeps the keys of a loop, all asked for as often, from pushing out each other in turn.
+    newcomer: f64,
 }
 
 impl Pace {
-    /// A pace by its turnover.
-    pub const fn new(turnover: f64) -> Self {
-        Self { turnover }
+    /// A pace by its turnover and how much a newcomer's request counts, 0 to 1.
+    pub const fn new(turnover: f64, newcomer: f64) -> Self {
+        Self { turnover, newcomer }
+    }
+
+    /// What a standing with which a result comes is compared by.
+    pub fn contest(self, standing: Standing, density: f64) -> f64 {
+        standing.rank - (1.0 - self.newcomer) * density
     }
 
     /// The inflation after something of this rank went out, or did not come in, of a tenant that has so many entries.
@@ -87,8 +95,8 @@ mod tests {
         let again = |inflation| Standing::asked(often, 1.0, inflation).frequency;
         assert_eq!(again(0.0), 11.0);
         assert!(again(1_000.0) < 5.0 && again(1_000.0) > again(1_000_000.0), "{}", again(1_000.0));
-        assert_eq!(Pace::new(0.0).inflated(3.0, 10.0, 1), 3.0);
-        assert_eq!(Pace::new(f64::INFINITY).inflated(3.0, 10.0, 1_000), 10.0);
-        assert_eq!(Pace::new(1.0).inflated(3.0, 13.0, 10), 4.0);
+        assert_eq!(Pace::new(0.0, 1.0).inflated(3.0, 10.0, 1), 3.0);
+        assert_eq!(Pace::new(f64::INFINITY, 1.0).inflated(3.0, 10.0, 1_000), 10.0);
+        assert_eq!(Pace::new(1.0, 1.0).inflated(3.0, 13.0, 10), 4.0);
     }
 }
