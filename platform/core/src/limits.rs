@@ -96,6 +96,11 @@ pub const CACHE_MEMORY_DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
 /// thousandths.
 pub const PRECOMPUTE_CPU_SHARE_DEFAULT_MILLIS: u32 = 100;
 
+/// Most events that an author may name to be computed ahead.
+pub const PRECOMPUTE_CANDIDATES_MAX: usize = 64;
+/// Largest of them, as JSON text: 4 KiB.
+pub const PRECOMPUTE_CANDIDATE_MAX_BYTES: usize = 4 * 1024;
+
 /// Longest function name.
 pub const FUNCTION_NAME_MAX_BYTES: usize = 64;
 /// Longest `handler`.

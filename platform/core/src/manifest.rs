@@ -133,6 +133,9 @@ impl FunctionManifest {
         out.field("cache.scope", &[self.cache.scope.as_str()]);
         out.number("precompute.enabled", u32::from(self.precompute.enabled));
         out.number("precompute.cpu_share_millis", self.precompute.cpu_share_millis);
+        for candidate in &self.precompute.candidates {
+            out.field("precompute.candidates", &[&candidate.to_string()]);
+        }
         for (name, value) in &self.env {
             out.field("env", &[name, value]);
         }

@@ -157,9 +157,16 @@ impl ResultStore {
         self.memory.expire(now);
     }
 
-    /// Whether memory has a fresh result of a key; looking does not count as asking for it.
-    pub fn has_fresh(&self, key: &ResultKey, now: TimestampUs) -> bool {
-        self.memory.peek(key).is_some_and(|result| result.standing(now, || 1.0) == Some(Standing::Fresh))
+    /// Until when memory has a fresh result of a key; looking does not count as asking for it.
+    pub fn fresh_until(&self, key: &ResultKey, now: TimestampUs) -> Option<TimestampUs> {
+        let result = self.memory.peek(key)?;
+        (result.standing(now, || 1.0) == Some(Standing::Fresh)).then_some(result.fresh_until)
+    }
+
+    /// Whether nobody has asked yet for the result of a key that was computed before anybody did; nothing where it is gone.
+    pub fn is_unasked(&self, key: &ResultKey, now: TimestampUs) -> Option<bool> {
+        let result = self.memory.peek(key)?;
+        (now < result.keep_until()).then(|| result.unasked.load(std::sync::atomic::Ordering::Relaxed))
     }
 
     /// What memory holds for a function. Walks all of it: for people, not for the data path.

@@ -166,6 +166,7 @@ impl App {
         let id = self.store.function_delete(tenant, name, self.clock.now()).await?;
         self.routing.remove_function(&tenant, name.as_str());
         self.routing.proofs.remove(id);
+        self.routing.banks.remove(id);
         self.invoker.results.purge(Purge::Function(id), self.clock.now());
         self.invoker.results.purge_below(Purge::Function(id)).await;
         Ok(())

@@ -16,6 +16,7 @@ mod invoke;
 mod logs;
 mod metering;
 pub mod platform;
+mod precompute;
 mod proof;
 mod results;
 mod routing;

@@ -24,6 +24,7 @@ use crate::helpers::{HelperFolders, HelperManager, Switchboard};
 use crate::invoke::Invoker;
 use crate::logs::log_service;
 use crate::metering::Metering;
+use crate::precompute::Precomputer;
 use crate::proof::Prover;
 use crate::routing::{Routing, Scope};
 use crate::runtimes;
@@ -262,6 +263,7 @@ async fn run_with(
         supervise(&background, &stop, writer.run(ended.clone()));
     }
     supervise(&background, &stop, Prover::run(Arc::clone(&app), stopping.clone()));
+    supervise(&background, &stop, Precomputer::run(Arc::clone(&app), stopping.clone()));
     supervise(&background, &stop, crate::results::upkeep(Arc::clone(&app), database_tier, stopping.clone()));
     if let Some(trace_task) = trace_task {
         supervise(&background, &stop, trace_task.run(ended.clone()));

@@ -17,6 +17,7 @@ use raas_core::{
 };
 
 use crate::helpers::{HelperRoute, RuntimeCalls, Switchboard};
+use crate::precompute::{BankBook, BankCell};
 use crate::proof::{ProofBook, ProofCell};
 use crate::scheduler::{Role, Scheduler, VersionPool, VersionSpec};
 
@@ -150,6 +151,8 @@ pub struct VersionRoute {
     pub spares: Arc<SparePools>,
     /// What is known of whether its results may be kept, where that is looked at.
     pub proof: Option<Arc<ProofCell>>,
+    /// What is expected to be asked for, where it is to be computed ahead.
+    pub bank: Option<Arc<BankCell>>,
     /// Whether a call that an instance died under may be done again.
     pub idempotent: bool,
     /// Looks at a result before it is kept or given; tells what is wrong with it.
@@ -380,6 +383,8 @@ pub struct Routing {
     switchboard: Arc<Switchboard>,
     /// What is known of versions' results.
     pub proofs: ProofBook,
+    /// What versions are expected to be asked for.
+    pub banks: BankBook,
     tenants_in_flight: Mutex<HashMap<TenantId, Arc<AtomicU64>>>,
 }
 
@@ -392,6 +397,7 @@ impl Routing {
             scheduler,
             switchboard,
             proofs: ProofBook::default(),
+            banks: BankBook::default(),
             tenants_in_flight: Mutex::default(),
         }
     }
@@ -511,6 +517,7 @@ impl Routing {
                 let known = known.and_then(|known| known.versions.get(&number));
                 let spares = known.map(|known| Arc::clone(&known.spares)).unwrap_or_default();
                 let proof = self.proofs.cell(id, number, &version.manifest);
+                let bank = self.banks.cell(id, number, &version.manifest);
                 let route = VersionRoute {
                     number,
                     manifest: version.manifest,
@@ -520,6 +527,7 @@ impl Routing {
                     pool,
                     spares,
                     proof,
+                    bank,
                     idempotent: false,
                     result_check: None,
                 };

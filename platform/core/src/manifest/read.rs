@@ -235,9 +235,34 @@ fn precompute(section: &mut Section<'_>) -> Precompute {
     let precompute = Precompute {
         enabled: section.flag("enabled").unwrap_or(default.enabled),
         cpu_share_millis: section.thousandths("cpu_share", 1..=1_000, default.cpu_share_millis),
+        candidates: candidates(section),
     };
-    section.refuse_the_rest("enabled, cpu_share");
+    section.refuse_the_rest("enabled, cpu_share, candidates");
     precompute
+}
+
+/// Events, as TOML values or as JSON in texts.
+fn candidates(section: &mut Section<'_>) -> Vec<serde_json::Value> {
+    let Some(value) = section.table.remove("candidates") else { return Vec::new() };
+    let toml::Value::Array(items) = value else {
+        let what = "is a list of events, such as [{ from = \"JFK\", to = \"SEA\" }]";
+        return section.refuse("candidates", what).unwrap_or_default();
+    };
+    if items.len() > PRECOMPUTE_CANDIDATES_MAX {
+        let what = format!("has {} events; at most {PRECOMPUTE_CANDIDATES_MAX} are allowed", items.len());
+        return section.refuse("candidates", &what).unwrap_or_default();
+    }
+    let mut events = Vec::with_capacity(items.len());
+    for item in items {
+        match serde_json::to_value(&item) {
+            Ok(event) if event.to_string().len() <= PRECOMPUTE_CANDIDATE_MAX_BYTES => events.push(event),
+            _ => {
+                let what = format!("an event is at most {PRECOMPUTE_CANDIDATE_MAX_BYTES} bytes long as JSON");
+                section.refuse::<()>("candidates", &what);
+            }
+        }
+    }
+    events
 }
 
 pub(super) fn env(section: &mut Section<'_>) -> BTreeMap<String, String> {

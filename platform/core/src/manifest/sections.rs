@@ -161,17 +161,20 @@ impl Default for Cache {
 }
 
 /// `[precompute]`: whether results are computed before anyone asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Precompute {
     /// Whether they are.
     pub enabled: bool,
     /// The share of the machine's idle processor time it may take, in thousandths (`cpu_share = 0.1` is 100).
     pub cpu_share_millis: u32,
+    /// Events that the author expects, the likeliest first.
+    #[serde(default)]
+    pub candidates: Vec<serde_json::Value>,
 }
 
 impl Default for Precompute {
     fn default() -> Self {
-        Self { enabled: false, cpu_share_millis: limits::PRECOMPUTE_CPU_SHARE_DEFAULT_MILLIS }
+        Self { enabled: false, cpu_share_millis: limits::PRECOMPUTE_CPU_SHARE_DEFAULT_MILLIS, candidates: Vec::new() }
     }
 }

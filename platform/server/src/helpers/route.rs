@@ -166,6 +166,7 @@ impl HelperRoute {
                     pool: Arc::clone(&pool),
                     spares: Arc::default(),
                     proof: None,
+                    bank: None,
                     idempotent: declared.is_some_and(|declared| declared.idempotent),
                     result_check,
                 }),

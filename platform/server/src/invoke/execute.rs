@@ -14,7 +14,7 @@ use super::{Execution, Invoker, queue_wait};
 use crate::helpers::KeyedLease;
 use crate::logs::LogTarget;
 use crate::routing::FunctionCounters;
-use crate::scheduler::{CallError, Lease};
+use crate::scheduler::{CallError, Lease, Role};
 
 /// How often a call that is declared idempotent is done again when its instance dies under it.
 const REPEATS_MAX: u32 = 2;
@@ -24,7 +24,12 @@ impl Invoker {
     pub(super) async fn execute(&self, call: &Call, kept_as: Option<&KeptAs>) -> Execution {
         let began_at = self.clock.now();
         let manifest = &call.version.manifest;
-        let pool = &call.version.pool;
+        let is_helper = call.version.pool.spec().helper.is_some();
+        let pool = &match call.purpose {
+            // A helper's replica has the state that its method needs; a function has none.
+            Purpose::Precompute if !is_helper => call.version.pool_of(&self.scheduler, Role::Spare),
+            _ => Arc::clone(&call.version.pool),
+        };
         let wait_until = Instant::now() + queue_wait(&call.version);
         // What others may wait for, too, is not cut short by one caller's time.
         let callers_own = call.deadline.filter(|_| kept_as.is_none());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raas_core::manifest::CacheMode;
 use raas_core::{Clock, ResultKey, ServedBy, UsageEvent};
+use raas_results::predict::Found;
 use raas_results::{
     Flights, Joined, Leader, ProofState, ResultKind, ResultStore, SharedFlight, Sought, Standing, StoredResult,
 };
@@ -25,6 +26,7 @@ use crate::detached::RunToEnd;
 use crate::durations::CallDurations;
 use crate::logs::LogWriter;
 use crate::metering::{Metering, MeteringFull};
+use crate::precompute::{Observation, Precomputer};
 use crate::proof::{ProofCell, Prover, ProverTask, Sampled};
 use crate::routing::VersionRoute;
 use crate::scheduler::{CallError, Scheduler, micros_since};
@@ -81,6 +83,15 @@ impl Execution {
     }
 }
 
+/// What came of computing something that nobody has asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Precomputed {
+    /// Whether its result is kept.
+    pub kept: bool,
+    /// What computing it took, microseconds.
+    pub compute_us: u64,
+}
+
 /// All that a call needs of the platform.
 pub struct Invoker {
     /// Kept results.
@@ -89,6 +100,8 @@ pub struct Invoker {
     flights: Flights<(ResultKey, u64), Arc<Execution>>,
     /// Runs sampled calls again.
     pub prover: Prover,
+    /// Computes what nobody has asked for yet.
+    pub precomputer: Precomputer,
     /// Bounds what is computed anew in the background.
     refreshes: Arc<Semaphore>,
     /// Results whose refresh has just failed.
@@ -123,6 +136,7 @@ impl Invoker {
             results,
             flights: Flights::default(),
             prover: Prover::default(),
+            precomputer: Precomputer::default(),
             refreshes: Arc::new(Semaphore::new(REFRESHES_MAX)),
             refresh_rests: moka::sync::Cache::builder()
                 .max_capacity(REFRESH_RESTS_MAX)
@@ -246,6 +260,35 @@ impl Invoker {
         answer
     }
 
+    /// Computes a result that nobody has asked for. Apart from flights: who asks meanwhile does not wait for what has no hurry.
+    pub async fn precompute(&self, call: Call, kept_as: KeptAs) -> Precomputed {
+        let execution = self.execute(&call, Some(&kept_as)).await;
+        Precomputed { kept: execution.kept.is_some(), compute_us: execution.times.exec_us }
+    }
+
+    fn observe_computed(&self, call: &Call, execution: &Execution) {
+        if execution.result.is_ok() {
+            let ttl = Duration::from_secs(u64::from(call.version.manifest.cache.ttl_s));
+            self.observe(call, Found::Miss, execution.times.exec_us, ttl);
+        }
+    }
+
+    /// Has a call learnt from, where its version wants to be computed ahead.
+    fn observe(&self, call: &Call, found: Found, compute_us: u64, ttl: Duration) {
+        if call.version.bank.is_none() || call.purpose != Purpose::Answer {
+            return;
+        }
+        self.precomputer.observe(Observation {
+            function: Arc::clone(&call.function),
+            version: Arc::clone(&call.version),
+            event: call.event.clone(),
+            found,
+            compute_us,
+            ttl_us: u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX),
+            now_us: u64::try_from(self.clock.now().as_micros()).unwrap_or(0),
+        });
+    }
+
     /// Computes a result anew in the background, unless that is under way, or has just failed.
     fn refresh(self: &Arc<Self>, call: &Call, kept_as: &KeptAs) {
         if self.refresh_rests.contains_key(&kept_as.key) {
@@ -316,6 +359,7 @@ impl Invoker {
             times,
         };
         self.meter(call, &answer)?;
+        self.observe(call, Found::Hit, result.compute_us, result.fresh_until.since(now));
         if let (Ok(body), Some(proof)) = (&answer.result, &call.version.proof)
             && served_by != ServedBy::Stale
             && proof.samples_hit()
@@ -349,6 +393,7 @@ impl Invoker {
             times: Times { queue_us: total_us, total_us, ..Times::default() },
         };
         self.meter(call, &answer)?;
+        self.observe_computed(call, execution);
         Ok(answer)
     }
 
@@ -377,6 +422,7 @@ impl Invoker {
             times: Times { total_us: micros_since(call.arrived), ..execution.times },
         };
         let metered = self.meter(&call, &answer);
+        self.observe_computed(&call, &execution);
         if let (Ok(body), Some(proof)) = (&execution.result, &call.version.proof)
             && call.purpose == Purpose::Answer
             && !call.policy.no_store
@@ -440,7 +486,7 @@ impl Invoker {
 }
 
 /// Whether results of a version are kept at all.
-fn may_be_kept(version: &VersionRoute) -> bool {
+pub fn may_be_kept(version: &VersionRoute) -> bool {
     match version.manifest.cache.mode {
         CacheMode::Off => false,
         CacheMode::Declared => true,

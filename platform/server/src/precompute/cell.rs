@@ -32,7 +32,7 @@ pub struct BankState {
     pub bank: Bank,
     /// The last event, for what predictors do not see of one.
     pub last: Option<Value>,
-    /// The event that is the largest that was seen is no larger than this, bytes.
+    /// Results computed ahead that nobody has asked for yet: the bank's name of each, and its key.
     pub unasked: VecDeque<(u64, ResultKey)>,
     /// Whether the author's candidates have been suggested.
     pub suggested: bool,

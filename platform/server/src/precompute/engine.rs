@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raas_core::{CanonicalEvent, FunctionId, InvocationId};
-use raas_results::Standing;
 use raas_results::predict::{Call as Seen, Economics, Found, Prediction, Resolution, Spare};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -97,7 +96,12 @@ impl Precomputer {
     /// Learns and computes ahead until the platform stops.
     pub async fn run(app: Arc<App>, stop: CancellationToken) {
         let mut waiting = app.invoker.precomputer.waiting.lock().await;
-        let mut engine = Engine { app: Arc::clone(&app), subjects: HashMap::new(), places: Arc::new(Semaphore::new(AT_ONCE)), stop: stop.clone() };
+        let mut engine = Engine {
+            app: Arc::clone(&app),
+            subjects: HashMap::new(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            stop: stop.clone(),
+        };
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -165,9 +169,9 @@ impl Engine {
             let now = app.clock.now();
             let mut gone = Vec::new();
             state.unasked.retain(|(id, key)| {
-                let there = app.invoker.results.is_unasked(key, now);
-                gone.extend((there == Some(false)).then_some(*id));
-                there == Some(true)
+                let unasked = app.invoker.results.is_unasked(key, now);
+                gone.extend(unasked.is_none().then_some(*id));
+                unasked == Some(true)
             });
             for id in gone {
                 state.bank.resolved(id, Resolution::Dropped);
@@ -231,9 +235,15 @@ impl Engine {
         let last = state.last.clone().unwrap_or_default();
         state.bank.predict(&spare, |arguments| {
             // What has no event, or one that cannot be asked for, is not to be computed: as good as there.
-            let event = whole(arguments.event(), &last, subject.version.key_pointers.as_deref());
-            let Some(kept_as) = event.and_then(|event| kept_as(app, subject, &text(&event))) else { return Some(u64::MAX) };
-            app.invoker.results.fresh_until(&kept_as.key, now).map(|until| u64::try_from(until.as_micros()).unwrap_or(0))
+            let pointers = subject.version.key_pointers.as_deref();
+            let event = arguments.event().and_then(|predicted| whole(predicted, &last, pointers));
+            let Some(kept_as) = event.and_then(|event| kept_as(app, subject, &text(&event))) else {
+                return Some(u64::MAX);
+            };
+            app.invoker
+                .results
+                .fresh_until(&kept_as.key, now)
+                .map(|until| u64::try_from(until.as_micros()).unwrap_or(0))
         })
     }
 }
@@ -253,10 +263,10 @@ async fn compute(app: &Arc<App>, subject: &Subject, prediction: Prediction) {
     let id = prediction.id();
     let resolve = |resolution| subject.cell.state.lock().bank.resolved(id, resolution);
     let last = subject.cell.state.lock().last.clone().unwrap_or_default();
-    let event = whole(prediction.arguments.event(), &last, subject.version.key_pointers.as_deref()).map(|event| text(&event));
-    let Some((event, kept_as)) = event.and_then(|event| Some((kept_as(app, subject, &event)?, event))).map(|(kept, event)| (event, kept)) else {
-        return resolve(Resolution::Declined);
-    };
+    let pointers = subject.version.key_pointers.as_deref();
+    let event = prediction.arguments.event().and_then(|predicted| whole(predicted, &last, pointers));
+    let event = event.map(|event| text(&event)).unwrap_or_default();
+    let Some(kept_as) = kept_as(app, subject, &event) else { return resolve(Resolution::Declined) };
     let now = app.clock.now();
     let until = app.invoker.results.fresh_until(&kept_as.key, now);
     let from_us = prediction.from_us.max(u64::try_from(now.as_micros()).unwrap_or(0));
@@ -315,9 +325,4 @@ fn call(app: &App, subject: &Subject, event: Bytes) -> Call {
         helper_epochs: Vec::new(),
         purpose: Purpose::Precompute,
     }
-}
-
-/// Whether what is kept is handed out as it is.
-pub fn is_fresh(standing: Standing) -> bool {
-    matches!(standing, Standing::Fresh | Standing::RefreshEarly)
 }

@@ -156,7 +156,7 @@ fn row(function: FunctionId, version: u32, cell: &ProofCell, now: TimestampUs) -
 }
 
 /// Why running a call of a version again may change, or depend on, something outside it; nothing where it cannot.
-fn reaches_outside(manifest: &FunctionManifest) -> Option<&'static str> {
+pub fn reaches_outside(manifest: &FunctionManifest) -> Option<&'static str> {
     if manifest.network != Network::None {
         return Some(
             "it has a network: what it finds there may change, and running it again may change something there",

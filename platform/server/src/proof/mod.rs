@@ -6,5 +6,5 @@
 mod book;
 mod prover;
 
-pub use book::{ProofBook, ProofCell};
+pub use book::{ProofBook, ProofCell, reaches_outside};
 pub use prover::{Prover, ProverTask, Sampled};
