@@ -12,6 +12,7 @@ mod harness;
 mod helpers;
 mod journey;
 mod observability;
+mod precompute;
 mod proof;
 mod results;
 mod runtimes;

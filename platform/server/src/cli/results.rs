@@ -64,6 +64,7 @@ fn show(screen: Screen, client: &Client, path: String) -> Outcome {
             ("compute time they stand for", format!("{} ms", ms(float(results, "compute_ms")))),
             ("served", served(&results["served"])),
         ]) + &proofs(screen, items(results, "proofs"))
+            + &precomputed(screen, items(results, "precomputed"))
     })
 }
 
@@ -106,4 +107,49 @@ fn state(proof: &Value) -> String {
         "shadow" => format!("shadow, {} of 30 calls", number(proof, "shadow_calls")),
         state => state.to_owned(),
     }
+}
+
+/// What was computed before anybody asked, by what predicted it; predictors that have said nothing are left out.
+fn precomputed(screen: Screen, versions: &[Value]) -> String {
+    let mut shown = String::new();
+    for version in versions {
+        let mut table = Table::new(&[
+            "PREDICTED BY",
+            "NOW",
+            ">CHECKED",
+            ">COMPUTED",
+            ">USED",
+            ">LATE",
+            ">WASTED",
+            ">SPENT",
+            ">SAVED",
+        ]);
+        let spoke = |source: &&Value| source["predicted"].as_u64().unwrap_or(0) > 0;
+        for source in items(version, "sources").iter().filter(spoke) {
+            table.row([
+                text(source, "source").to_owned(),
+                if source["on"] == true { "on" } else { "off" }.to_owned(),
+                number(source, "predicted"),
+                number(source, "computed"),
+                number(source, "used"),
+                number(source, "late"),
+                number(source, "wasted"),
+                format!("{} ms", ms(float(source, "compute_ms"))),
+                format!("{} ms", ms(float(source, "saved_ms"))),
+            ]);
+        }
+        let total = &version["total"];
+        shown += &format!(
+            "\n\ncomputed ahead, version {}: {:.1} % of {} calls found their result there, {:.1} % of what was computed was used; spent {} {}, saved {}\n{}",
+            number(version, "version"),
+            float(version, "coverage") * 100.0,
+            number(version, "calls"),
+            float(total, "precision") * 100.0,
+            text(version, "currency"),
+            text(version, "spent"),
+            text(version, "saved"),
+            table.render(|head| screen.bold(head), "nothing is expected yet"),
+        );
+    }
+    shown
 }

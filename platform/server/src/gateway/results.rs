@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
-use raas_core::{CanonicalEvent, Tag, limits};
+use raas_core::{CanonicalEvent, PriceList, Tag, limits};
+use raas_results::predict::{Account, Source};
 use raas_results::{Difference, Proof, Purge};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,11 +15,12 @@ use super::auth::Caller;
 use super::functions::{ServedCounts, route, served};
 use super::problem::{Problem, ProblemView};
 use crate::app::App;
+use crate::precompute::BankCell;
 use crate::proof::ProofCell;
-use crate::routing::{FunctionRoute, Scope};
+use crate::routing::{FunctionRoute, Scope, VersionRoute};
 
-/// Versions whose proofs are shown at most.
-const PROOFS_MAX: usize = 100;
+/// Versions that are shown at most.
+const VERSIONS_MAX: usize = 100;
 
 /// What is kept of a function's results.
 #[derive(Serialize, ToSchema)]
@@ -33,6 +35,110 @@ pub struct ResultsView {
     pub served: ServedCounts,
     /// What is known of whether results depend on nothing but the event, by version, the newest first.
     pub proofs: Vec<ProofView>,
+    /// What was computed before anybody asked, by version, the newest first, since the platform started.
+    pub precomputed: Vec<PrecomputedView>,
+}
+
+/// The books of what was computed before anybody asked, of one version.
+#[derive(Serialize, ToSchema)]
+pub struct PrecomputedView {
+    /// The version.
+    pub version: u32,
+    /// Calls that were learnt from.
+    pub calls: u64,
+    /// The part of them whose result was there because it had been computed ahead.
+    pub coverage: f64,
+    /// All sources together.
+    pub total: AccountView,
+    /// What computing ahead cost, exactly, in the currency's major unit. Nobody is charged for it.
+    pub spent: String,
+    /// What computing on request would have cost.
+    pub saved: String,
+    /// The currency's code.
+    pub currency: String,
+    /// By what predicted it.
+    pub sources: Vec<SourceView>,
+}
+
+/// The books of one predictor.
+#[derive(Serialize, ToSchema)]
+pub struct SourceView {
+    /// `hot`, `stride`, `grid`, `markov`, `together`, `recurrence` or `candidates`.
+    pub source: &'static str,
+    /// Whether anything is computed on its account now: it is where its predictions have come true often enough lately.
+    pub on: bool,
+    /// Its books.
+    #[serde(flatten)]
+    pub account: AccountView,
+}
+
+/// What predictions came to.
+#[derive(Serialize, ToSchema)]
+pub struct AccountView {
+    /// Predictions that were checked against later calls, whether or not they were computed.
+    pub predicted: u64,
+    /// Results computed ahead.
+    pub computed: u64,
+    /// What computing them took, milliseconds.
+    pub compute_ms: f64,
+    /// Results that were there when they were first asked for.
+    pub used: u64,
+    /// What computing those had taken, milliseconds: saved when they were asked for.
+    pub saved_ms: f64,
+    /// Asked for before they were there.
+    pub late: u64,
+    /// Computed and never asked for.
+    pub wasted: u64,
+    /// What those had taken, milliseconds.
+    pub wasted_ms: f64,
+    /// The part of those that are decided that were used.
+    pub precision: f64,
+}
+
+impl AccountView {
+    fn of(account: &Account) -> Self {
+        let ms = |us: u64| us as f64 / 1000.0;
+        Self {
+            predicted: account.predicted,
+            computed: account.computed,
+            compute_ms: ms(account.compute_us),
+            used: account.used,
+            saved_ms: ms(account.saved_us),
+            late: account.late,
+            wasted: account.wasted,
+            wasted_ms: ms(account.wasted_us),
+            precision: account.precision(),
+        }
+    }
+}
+
+impl PrecomputedView {
+    fn of(prices: &PriceList, version: &VersionRoute, cell: &BankCell) -> Self {
+        let state = cell.state.lock();
+        let ledger = state.bank.ledger();
+        let total = ledger.total();
+        // More than a currency can say is more than anybody will read.
+        let cost = |us| {
+            prices.compute_cost(version.manifest.memory_mb, us).map(|cost| cost.to_decimal_string()).unwrap_or_default()
+        };
+        Self {
+            version: version.number,
+            calls: ledger.calls,
+            coverage: ledger.coverage(),
+            spent: cost(total.compute_us),
+            saved: cost(total.saved_us),
+            currency: prices.currency.to_string(),
+            total: AccountView::of(&total),
+            sources: Source::ALL
+                .into_iter()
+                .map(|source| SourceView {
+                    source: source.as_str(),
+                    on: state.bank.is_on(source),
+                    account: AccountView::of(ledger.of(source)),
+                })
+                .collect(),
+        }
+    }
 }
 
 /// What is known of one version's results.
@@ -137,7 +243,14 @@ pub async fn results(
             .values()
             .rev()
             .filter_map(|version| Some(ProofView::of(version.number, version.proof.as_ref()?)))
-            .take(PROOFS_MAX)
+            .take(VERSIONS_MAX)
+            .collect(),
+        precomputed: route
+            .versions
+            .values()
+            .rev()
+            .filter_map(|version| Some(PrecomputedView::of(&app.prices, version, version.bank.as_ref()?)))
+            .take(VERSIONS_MAX)
             .collect(),
     }))
 }
