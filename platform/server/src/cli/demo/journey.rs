@@ -114,7 +114,11 @@ fn at_once(client: &Client, function: &'static str, event: &Value) -> Outcome<St
     Ok(Step { what: format!("{CALLERS} callers at once, one new event"), calls, wall_ms })
 }
 
-fn call(client: &Client, function: &'static str, event: &Value) -> Outcome<Answered> {
+/// One call, measured.
+///
+/// # Errors
+/// It has no result.
+pub fn call(client: &Client, function: &'static str, event: &Value) -> Outcome<Answered> {
     let event = event.to_string();
     let call = Call::new(Method::POST, format!("/v1/functions/{}/invocations", encode(function)))
         .body("application/json", event.as_bytes())

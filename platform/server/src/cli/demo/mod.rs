@@ -2,6 +2,7 @@
 //!
 //! Where to start: [`run`] is the whole of it. Everything goes through the API, like any caller's requests.
 
+mod ahead;
 mod examples;
 mod helpers;
 mod journey;
@@ -49,6 +50,8 @@ pub fn run(screen: Screen) -> Outcome {
     }
     let mut steps =
         journey::play(&platform.client, |what| progress.step(what), || platform.wait_until_warm().map(drop))?;
+    let mut ahead = ahead::play(&platform.client, |what| progress.step(what))?;
+    steps.append(&mut ahead.steps);
     progress.step("looking up what each call cost");
     let currency = journey::price(&platform.client, &mut steps)?;
     let played = helpers::play(&platform, |what| progress.step(what))?;
@@ -59,11 +62,15 @@ pub fn run(screen: Screen) -> Outcome {
     if screen.json {
         let mut report = report::to_json(&steps, &currency, &json!({ "cpu": model, "cores": cores }));
         report["helpers"] = played.to_json();
+        report["precomputed"] = ahead.to_json();
         return screen.value(&report);
     }
     let machine = format!("{model}, {cores} cores");
     screen.line(
-        &(report::render(screen, &steps, &currency) + &played.render(screen) + &report::measured_on(screen, &machine)),
+        &(report::render(screen, &steps, &currency)
+            + &ahead.render()
+            + &played.render(screen)
+            + &report::measured_on(screen, &machine)),
     )
 }
 
