@@ -24,7 +24,7 @@ pub const BANK_MAX_BYTES: usize = 832 * 1024;
 const SHAPES_MAX: usize = 16;
 /// Predictions that wait for spare time at most; the least worth goes first.
 const AGENDA_MAX: usize = 32;
-/// Predictions that were handed out and are open at most; the oldest is taken for wasted.
+/// Predictions that were handed out and are open at most: while there are as many, no more are.
 const HANDED_MAX: usize = 512;
 /// How much the latest computation counts in what one takes.
 const LATEST: f64 = 1.0 / 32.0;
@@ -125,6 +125,9 @@ struct Handed {
     compute_us: u64,
     /// The call after which it was handed out.
     made: u64,
+    /// The call, and the time, by which it should have been asked for.
+    until: u64,
+    until_us: u64,
     /// Tells it from an earlier one of the same event in the queue.
     turn: u64,
 }
@@ -319,7 +322,7 @@ impl Bank {
         }
         self.fresh = fresh;
         let mut predictions = Vec::new();
-        while predictions.len() < spare.limit {
+        while predictions.len() < spare.limit && self.may_hand_out(spare.now_us) {
             let best = (0..self.agenda.len())
                 .max_by(|one, other| self.agenda[*one].worth_us.total_cmp(&self.agenda[*other].worth_us));
             let Some(best) = best else { break };
@@ -367,15 +370,27 @@ impl Bank {
         }
     }
 
-    fn hand_out(&mut self, proposal: Proposal, probability: f64, worth_us: f64) -> Prediction {
-        while self.handed.len() >= HANDED_MAX || self.queue.len() >= 2 * HANDED_MAX {
-            let Some((oldest, turn)) = self.queue.pop_front() else { break };
-            if self.handed.get(&oldest).is_some_and(|handed| handed.turn == turn) {
-                self.waste(oldest);
+    /// Whether there is room for one more. What was handed out and not heard of until its time was over is taken for wasted.
+    fn may_hand_out(&mut self, now_us: u64) -> bool {
+        while let Some((oldest, turn)) = self.queue.front().copied() {
+            match self.handed.get(&oldest).filter(|handed| handed.turn == turn) {
+                Some(handed) if self.ledger.calls <= handed.until && now_us <= handed.until_us => break,
+                Some(_) => self.waste(oldest),
+                None => {}
             }
+            self.queue.pop_front();
         }
+        // What is resolved stays in the queue until what is older is.
+        if self.queue.len() >= 2 * HANDED_MAX {
+            let handed = &self.handed;
+            self.queue.retain(|(id, turn)| handed.get(id).is_some_and(|handed| handed.turn == *turn));
+        }
+        self.handed.len() < HANDED_MAX
+    }
+
+    fn hand_out(&mut self, proposal: Proposal, probability: f64, worth_us: f64) -> Prediction {
         self.turn += 1;
-        let Proposal { arguments, source, grade, from_us, .. } = proposal;
+        let Proposal { arguments, source, grade, from_us, until_us, calls } = proposal;
         self.ledger.of_mut(source).handed += 1;
         self.queue.push_back((arguments.hash(), self.turn));
         let handed = Handed {
@@ -385,6 +400,8 @@ impl Bank {
             state: State::Running,
             compute_us: 0,
             made: self.ledger.calls,
+            until: self.ledger.calls.saturating_add(u64::from(calls)),
+            until_us,
             turn: self.turn,
         };
         self.handed.insert(arguments.hash(), handed);
