@@ -370,22 +370,23 @@ impl Bank {
         }
     }
 
-    /// Whether there is room for one more. What was handed out and not heard of until its time was over is taken for wasted.
+    /// Whether there is room for one more. Where there is none, what was not heard of until its time was over is taken for wasted.
     fn may_hand_out(&mut self, now_us: u64) -> bool {
-        while let Some((oldest, turn)) = self.queue.front().copied() {
+        // What is resolved stays in the queue until there is much of it.
+        if self.queue.len() >= 2 * HANDED_MAX {
+            let handed = &self.handed;
+            self.queue.retain(|(id, turn)| handed.get(id).is_some_and(|handed| handed.turn == *turn));
+        }
+        while self.handed.len() >= HANDED_MAX {
+            let Some((oldest, turn)) = self.queue.front().copied() else { return false };
             match self.handed.get(&oldest).filter(|handed| handed.turn == turn) {
-                Some(handed) if self.ledger.calls <= handed.until && now_us <= handed.until_us => break,
+                Some(handed) if self.ledger.calls <= handed.until && now_us <= handed.until_us => return false,
                 Some(_) => self.waste(oldest),
                 None => {}
             }
             self.queue.pop_front();
         }
-        // What is resolved stays in the queue until what is older is.
-        if self.queue.len() >= 2 * HANDED_MAX {
-            let handed = &self.handed;
-            self.queue.retain(|(id, turn)| handed.get(id).is_some_and(|handed| handed.turn == *turn));
-        }
-        self.handed.len() < HANDED_MAX
+        true
     }
 
     fn hand_out(&mut self, proposal: Proposal, probability: f64, worth_us: f64) -> Prediction {

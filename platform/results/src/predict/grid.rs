@@ -9,8 +9,9 @@
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use super::arguments::{Arguments, Kind, Scalar, Shape, hash_scalar};
+use super::arguments::{Arguments, Shape};
 use super::proposal::{Proposal, Proposals, Seen, Source, share_class};
+use super::scalar::{Kind, Scalar, hash_scalar};
 
 /// Shapes at most; that which was used longest ago goes first.
 const PLANES_MAX: usize = 2;

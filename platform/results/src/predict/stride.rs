@@ -8,8 +8,9 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use super::arguments::{Arguments, Kind, Scalar, hash_scalar};
+use super::arguments::Arguments;
 use super::proposal::{Proposal, Proposals, Seen, Source};
+use super::scalar::{Kind, Scalar, hash_scalar};
 
 /// Lanes at most; the one that was used longest ago goes first.
 const LANES_MAX: usize = 64;
