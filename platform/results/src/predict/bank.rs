@@ -140,6 +140,32 @@ struct Waiting {
 }
 
 /// The predictors of one function version.
+///
+/// After each call the bank is told of it and asked what is worth computing:
+/// ```
+/// use raas_results::predict::{Bank, Call, Economics, Found, Resolution, Spare};
+///
+/// let mut bank = Bank::new();
+/// let mut store = std::collections::HashMap::new();
+/// for page in 0..50u64 {
+///     let (event, now_us) = (serde_json::json!({"page": page}), page * 10_000);
+///     let found = if store.contains_key(&event.to_string()) { Found::Hit } else { Found::Miss };
+///     bank.observe(&Call { event: &event, now_us, found, compute_us: 4_000, ttl_us: None });
+///     // No place is free: `limit: 0`. It is asked all the same, for predictions are checked from here on.
+///     let spare = Spare { now_us, limit: 2, economics: Economics::default() };
+///     let kept_until = |event: serde_json::Value| store.get(&event.to_string()).copied();
+///     for prediction in bank.predict(&spare, |arguments| arguments.event().and_then(kept_until)) {
+///         if let Some(event) = prediction.arguments.event() {
+///             // Here the function runs, with the lowest priority; then its result is kept.
+///             store.insert(event.to_string(), u64::MAX);
+///         }
+///         bank.resolved(prediction.id(), Resolution::Computed { compute_us: 4_000 });
+///     }
+/// }
+/// assert!(bank.ledger().precision() > 0.9 && bank.ledger().coverage() > 0.7);
+/// ```
+/// A result that leaves the store unused is told as [`Resolution::Dropped`]; one that could not be computed as
+/// [`Resolution::Failed`] or [`Resolution::Declined`].
 pub struct Bank {
     shapes: Vec<Arc<Shape>>,
     events: Events,

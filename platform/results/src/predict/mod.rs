@@ -17,6 +17,7 @@ mod judge;
 mod ledger;
 mod markov;
 mod moment;
+mod numbered;
 mod proposal;
 mod recurrence;
 mod scalar;
