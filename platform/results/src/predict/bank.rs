@@ -24,7 +24,7 @@ pub const BANK_MAX_BYTES: usize = 832 * 1024;
 const SHAPES_MAX: usize = 16;
 /// Predictions that wait for spare time at most; the least worth goes first.
 const AGENDA_MAX: usize = 32;
-/// Predictions that were handed out and are open at most; the oldest is taken for wasted.
+/// Predictions that were handed out and are open at most: while there are as many, no more are.
 const HANDED_MAX: usize = 512;
 /// How much the latest computation counts in what one takes.
 const LATEST: f64 = 1.0 / 32.0;
@@ -125,6 +125,9 @@ struct Handed {
     compute_us: u64,
     /// The call after which it was handed out.
     made: u64,
+    /// The call, and the time, by which it should have been asked for.
+    until: u64,
+    until_us: u64,
     /// Tells it from an earlier one of the same event in the queue.
     turn: u64,
 }
@@ -137,6 +140,32 @@ struct Waiting {
 }
 
 /// The predictors of one function version.
+///
+/// After each call the bank is told of it and asked what is worth computing:
+/// ```
+/// use raas_results::predict::{Bank, Call, Economics, Found, Resolution, Spare};
+///
+/// let mut bank = Bank::new();
+/// let mut store = std::collections::HashMap::new();
+/// for page in 0..50u64 {
+///     let (event, now_us) = (serde_json::json!({"page": page}), page * 10_000);
+///     let found = if store.contains_key(&event.to_string()) { Found::Hit } else { Found::Miss };
+///     bank.observe(&Call { event: &event, now_us, found, compute_us: 4_000, ttl_us: None });
+///     // No place is free: `limit: 0`. It is asked all the same, for predictions are checked from here on.
+///     let spare = Spare { now_us, limit: 2, economics: Economics::default() };
+///     let kept_until = |event: serde_json::Value| store.get(&event.to_string()).copied();
+///     for prediction in bank.predict(&spare, |arguments| arguments.event().and_then(kept_until)) {
+///         if let Some(event) = prediction.arguments.event() {
+///             // Here the function runs, with the lowest priority; then its result is kept.
+///             store.insert(event.to_string(), u64::MAX);
+///         }
+///         bank.resolved(prediction.id(), Resolution::Computed { compute_us: 4_000 });
+///     }
+/// }
+/// assert!(bank.ledger().precision() > 0.9 && bank.ledger().coverage() > 0.7);
+/// ```
+/// A result that leaves the store unused is told as [`Resolution::Dropped`]; one that could not be computed as
+/// [`Resolution::Failed`] or [`Resolution::Declined`].
 pub struct Bank {
     shapes: Vec<Arc<Shape>>,
     events: Events,
@@ -319,7 +348,7 @@ impl Bank {
         }
         self.fresh = fresh;
         let mut predictions = Vec::new();
-        while predictions.len() < spare.limit {
+        while predictions.len() < spare.limit && self.may_hand_out(spare.now_us) {
             let best = (0..self.agenda.len())
                 .max_by(|one, other| self.agenda[*one].worth_us.total_cmp(&self.agenda[*other].worth_us));
             let Some(best) = best else { break };
@@ -367,15 +396,28 @@ impl Bank {
         }
     }
 
-    fn hand_out(&mut self, proposal: Proposal, probability: f64, worth_us: f64) -> Prediction {
-        while self.handed.len() >= HANDED_MAX || self.queue.len() >= 2 * HANDED_MAX {
-            let Some((oldest, turn)) = self.queue.pop_front() else { break };
-            if self.handed.get(&oldest).is_some_and(|handed| handed.turn == turn) {
-                self.waste(oldest);
-            }
+    /// Whether there is room for one more. Where there is none, what was not heard of until its time was over is taken for wasted.
+    fn may_hand_out(&mut self, now_us: u64) -> bool {
+        // What is resolved stays in the queue until there is much of it.
+        if self.queue.len() >= 2 * HANDED_MAX {
+            let handed = &self.handed;
+            self.queue.retain(|(id, turn)| handed.get(id).is_some_and(|handed| handed.turn == *turn));
         }
+        while self.handed.len() >= HANDED_MAX {
+            let Some((oldest, turn)) = self.queue.front().copied() else { return false };
+            match self.handed.get(&oldest).filter(|handed| handed.turn == turn) {
+                Some(handed) if self.ledger.calls <= handed.until && now_us <= handed.until_us => return false,
+                Some(_) => self.waste(oldest),
+                None => {}
+            }
+            self.queue.pop_front();
+        }
+        true
+    }
+
+    fn hand_out(&mut self, proposal: Proposal, probability: f64, worth_us: f64) -> Prediction {
         self.turn += 1;
-        let Proposal { arguments, source, grade, from_us, .. } = proposal;
+        let Proposal { arguments, source, grade, from_us, until_us, calls } = proposal;
         self.ledger.of_mut(source).handed += 1;
         self.queue.push_back((arguments.hash(), self.turn));
         let handed = Handed {
@@ -385,6 +427,8 @@ impl Bank {
             state: State::Running,
             compute_us: 0,
             made: self.ledger.calls,
+            until: self.ledger.calls.saturating_add(u64::from(calls)),
+            until_us,
             turn: self.turn,
         };
         self.handed.insert(arguments.hash(), handed);

@@ -4,13 +4,14 @@
 //! axis; cells that nobody asked for yet are named from the last call on, in the order of an odometer whose fastest wheel is the
 //! field that has changed most often (the order of nested loops, the iteration spaces of Wolf and Lam, PLDI 1991), so that calls
 //! in order find the next cells and calls in any order find the missing ones. An axis whose values have equal distances is one
-//! longer than was seen, until calls have turned back at its end.
+//! longer than was seen, until calls turn back on it.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use super::arguments::{Arguments, Kind, Scalar, Shape, hash_scalar};
+use super::arguments::{Arguments, Shape};
 use super::proposal::{Proposal, Proposals, Seen, Source, share_class};
+use super::scalar::{Kind, Scalar, hash_scalar};
 
 /// Shapes at most; that which was used longest ago goes first.
 const PLANES_MAX: usize = 2;
@@ -31,10 +32,10 @@ const SCAN_MAX: usize = 96;
 const NAMED_MAX: usize = 12;
 /// How much the latest call counts in what is smoothed.
 const LATEST: f64 = 1.0 / 16.0;
-/// Calls within which a named cell must be asked for: this, or some times those that are missing.
-const CALLS_MIN: u32 = 64;
-const CALLS_MISSING: u32 = 4;
-const CALLS_MAX: u32 = 4_096;
+/// Calls within which a named cell must be asked for where cells are gone over in order, and where they are not: then as many as
+/// a grid that is worth going over may have cells.
+const CALLS_IN_ORDER: u32 = 64;
+const CALLS_ANY_ORDER: u32 = 4_096;
 
 struct AxisValue {
     scalar: Scalar,
@@ -48,16 +49,18 @@ struct Axis {
     values: Vec<AxisValue>,
     /// How often the field changes from call to call, smoothed.
     speed: f64,
-    /// Calls have gone from its last value back to its first.
+    /// Calls have gone back on it since it last grew at its end.
     turned: bool,
 }
 
 struct Plane {
     shape: Arc<Shape>,
     used: u64,
+    /// Calls, and those of them that went to another cell.
+    calls: u32,
+    moves: u32,
     axes: Vec<Axis>,
     cells: Box<[u32]>,
-    seen: usize,
     /// The last call's cell.
     at: Vec<usize>,
     /// The cell that the odometer would have gone to from there.
@@ -121,9 +124,10 @@ impl Plane {
         Self {
             shape: Arc::clone(shape),
             used: 0,
+            calls: 0,
+            moves: 0,
             axes: shape.kinds().iter().map(|_| axis()).collect(),
             cells: vec![0; CELLS_MAX].into(),
-            seen: 0,
             at: Vec::new(),
             next: Vec::new(),
             in_order: 0.0,
@@ -149,25 +153,26 @@ impl Plane {
                 values -= 1;
                 axis.forget_oldest();
                 self.quiet_until = seen.number + QUIET_CALLS;
-                self.seen = 0;
             }
-            shifted |= new;
+            // One that comes in at the end moves no other.
+            shifted |= new && index + 1 < axis.values.len();
             at.push(index.min(axis.values.len().saturating_sub(1)));
         }
-        // Where an axis has a new value, places have moved: what was the next cell cannot be told, save that it was none of old.
+        // Where an axis has a new value, in the middle, places have moved: what was the next cell cannot be told.
         if !shifted && before.len() == at.len() {
             for (index, axis) in self.axes.iter_mut().enumerate() {
                 let changed = at[index] != before[index];
                 axis.speed += LATEST * (f64::from(u8::from(changed)) - axis.speed);
-                axis.turned |= changed && at[index] == 0 && before[index] + 1 == axis.values.len();
+                axis.turned |= at[index] < before[index];
             }
-            if at != before {
-                self.in_order += LATEST * (f64::from(u8::from(at == self.next)) - self.in_order);
+            if at != before && !self.next.is_empty() {
+                self.moves = self.moves.saturating_add(1);
+                smooth(&mut self.in_order, self.moves, at == self.next);
             }
         }
         let fresh = self.note(self.hash(&at));
-        self.fresh += LATEST * (f64::from(u8::from(fresh)) - self.fresh);
-        self.seen += usize::from(fresh);
+        self.calls = self.calls.saturating_add(1);
+        smooth(&mut self.fresh, self.calls, fresh);
         self.at = at;
     }
 
@@ -193,12 +198,14 @@ impl Plane {
 
     fn propose(&mut self, seen: &Seen<'_>, out: &mut Proposals) {
         let kinds = self.shape.kinds();
+        let in_order = share_class(self.in_order);
+        self.next.clear();
         // How many values each axis has, with the one that it may go on to.
         let lengths: Vec<usize> = self
             .axes
             .iter()
             .zip(kinds)
-            .map(|(axis, kind)| axis.values.len() + usize::from(axis.goes_on(kind)))
+            .map(|(axis, kind)| axis.values.len() + usize::from(in_order > 0 && axis.goes_on(kind)))
             .collect();
         let mut wheels: Vec<usize> = (0..lengths.len()).filter(|axis| lengths[*axis] > 1).collect();
         if wheels.len() < 2 || seen.number < self.quiet_until {
@@ -206,7 +213,6 @@ impl Plane {
         }
         wheels.sort_by(|one, other| self.axes[*other].speed.total_cmp(&self.axes[*one].speed));
         let cells = lengths.iter().fold(1usize, |cells, length| cells.saturating_mul(*length));
-        let missing = u32::try_from(cells.saturating_sub(self.seen)).unwrap_or(u32::MAX);
         let mut cell = self.at.clone();
         let mut named = 0;
         for scanned in 0..SCAN_MAX.min(cells - 1) {
@@ -222,13 +228,12 @@ impl Plane {
             let Some(scalars) = scalars else { continue };
             let arguments = Arguments::of_scalars(&self.shape, scalars);
             named += 1;
-            let in_order = share_class(self.in_order);
-            let near = if in_order > 0 { CALLS_MIN } else { missing.saturating_mul(CALLS_MISSING) };
+            let calls = if in_order > 0 { CALLS_IN_ORDER } else { CALLS_ANY_ORDER };
             out.push(Proposal {
                 arguments,
                 source: Source::Grid,
                 grade: in_order * 6 + distance(scanned) * 2 + u8::from(self.fresh >= 0.5),
-                calls: near.clamp(CALLS_MIN, CALLS_MAX),
+                calls,
                 until_us: u64::MAX,
                 from_us: 0,
             });
@@ -237,6 +242,11 @@ impl Plane {
             }
         }
     }
+}
+
+/// Takes what happened into a share; of the first few, each counts as much as the others.
+fn smooth(share: &mut f64, times: u32, happened: bool) {
+    *share += LATEST.max(1.0 / f64::from(times.max(1))) * (f64::from(u8::from(happened)) - *share);
 }
 
 /// How far along the odometer's way: near, further, far.

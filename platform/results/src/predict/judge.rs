@@ -16,7 +16,7 @@ const OPEN_MAX: usize = 160;
 /// Those of one event at most that a call resolves.
 const SAME_MAX: usize = 16;
 /// Open predictions that are looked at for expiry with each call.
-const SWEEP: usize = 8;
+const SWEEP: usize = 16;
 /// What a resolved prediction still weighs after one more: about the last 64 count.
 const FADE: f64 = 1.0 - 1.0 / 64.0;
 /// Resolved predictions before a grade can be trusted.

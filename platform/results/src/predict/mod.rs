@@ -17,8 +17,10 @@ mod judge;
 mod ledger;
 mod markov;
 mod moment;
+mod numbered;
 mod proposal;
 mod recurrence;
+mod scalar;
 mod stride;
 mod successors;
 mod together;
@@ -26,9 +28,10 @@ mod together;
 #[cfg(test)]
 mod tests;
 
-pub use arguments::{Arguments, FIELDS_MAX, Kind, Scalar, Shape};
+pub use arguments::{Arguments, FIELDS_MAX, Shape};
 pub use bank::{BANK_MAX_BYTES, Bank, Call, Found, Prediction, Resolution, Spare};
 pub use judge::Economics;
 pub use ledger::{Account, Ledger};
 pub use moment::Layout;
 pub use proposal::Source;
+pub use scalar::{Kind, Scalar};

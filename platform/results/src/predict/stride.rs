@@ -1,4 +1,4 @@
-//! Strides: one number, date or time moves in equal steps while every other field stays.
+//! Strides: one number, date, time or numbered text moves in equal steps while every other field stays.
 //!
 //! As processors prefetch: streams that are told apart by what they do, not by who asks (Jouppi, ISCA 1990), each with its step,
 //! confirmed before it is believed (Chen and Baer, IEEE Transactions on Computers 44(5), 1995), and read further ahead the longer
@@ -6,10 +6,12 @@
 //! of several callers come mixed. A stream begins with two equal steps among the lane's last values, or with one, where a longer
 //! stream of the same field has shown that step before. Dates also step by calendar months.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
 
-use super::arguments::{Arguments, Kind, Scalar, hash_scalar};
+use super::arguments::{Arguments, FixedHasher};
+use super::numbered::Numbered;
 use super::proposal::{Proposal, Proposals, Seen, Source};
+use super::scalar::{Kind, Scalar, hash_scalar};
 
 /// Lanes at most; the one that was used longest ago goes first.
 const LANES_MAX: usize = 64;
@@ -87,16 +89,23 @@ impl Stride {
         let all = hashes.iter().fold(shape.hash(), |all, hash| all ^ hash);
         let mut looked_at = 0;
         for (index, (kind, scalar)) in shape.kinds().iter().zip(scalars).enumerate() {
-            let Some(position) = kind.position(scalar) else { continue };
+            let numbered = if let Scalar::Text(text) = scalar { Numbered::read(text) } else { None };
+            let Some(position) = kind.position(scalar).or(numbered.map(|(_, number)| number)) else { continue };
             looked_at += 1;
             if looked_at > FIELDS_MAX {
                 return;
             }
             let field = shape.hash() ^ (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let lane = all ^ hashes[index] ^ field.rotate_left(17);
+            let mut lane = all ^ hashes[index] ^ field.rotate_left(17);
+            if let Some((around, _)) = numbered {
+                lane ^= FixedHasher::default().hash_one(around);
+            }
             self.step(lane, field, kind, position, seen.number, |position, run, distance| {
                 let mut changed = scalars.to_vec();
-                changed[index] = kind.scalar(position)?;
+                changed[index] = match numbered {
+                    Some((around, _)) => Scalar::Text(around.write(position)?.into()),
+                    None => kind.scalar(position)?,
+                };
                 out.push(Proposal {
                     arguments: Arguments::of_scalars(shape, changed),
                     source: Source::Stride,
@@ -337,6 +346,17 @@ mod tests {
         assert_eq!(months[..2], ["2026-02-28", "2026-03-31"].map(day));
         assert_eq!(after(&["23:00", "23:30", "00:00"].map(|text| json!(text))), Vec::<Value>::new());
         assert_eq!(after(&["22:30", "23:00", "23:30"].map(|text| json!(text)))[0], json!("00:00"));
+    }
+
+    #[test]
+    fn numbered_texts_step_too() {
+        let part = |text: &str| json!({"file": text, "lines": 10});
+        let parts = after(&["part-0008.csv", "part-0009.csv", "part-0010.csv"].map(part));
+        assert_eq!(parts[..2], ["part-0011.csv", "part-0012.csv"].map(part));
+        // Down to nothing, and no further.
+        assert_eq!(after(&["p4", "p2", "p0"].map(part)), Vec::<Value>::new());
+        // Texts that only end alike are no steps of each other.
+        assert_eq!(after(&["a1", "b2", "c3"].map(part)), Vec::<Value>::new());
     }
 
     #[test]

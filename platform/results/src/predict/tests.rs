@@ -21,8 +21,6 @@ struct Played {
     ttl_us: Option<u64>,
     per_call: usize,
     hits: u64,
-    /// Calls whose result was there by merit of a source.
-    by: HashMap<Source, u64>,
     computed: Vec<(u64, String)>,
 }
 
@@ -36,7 +34,6 @@ impl Played {
             ttl_us: None,
             per_call: 4,
             hits: 0,
-            by: HashMap::new(),
             computed: Vec::new(),
         }
     }
@@ -71,7 +68,6 @@ impl Played {
             let until_us = self.ttl_us.map_or(u64::MAX, |ttl_us| self.now_us + ttl_us);
             self.kept.insert(event.to_string(), until_us);
             self.bank.resolved(prediction.id(), Resolution::Computed { compute_us: COMPUTE_US });
-            *self.by.entry(prediction.source).or_default() += 1;
             self.computed.push((prediction.id(), event.to_string()));
             computed.push(event);
         }

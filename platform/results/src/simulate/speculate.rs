@@ -44,7 +44,7 @@ pub trait Events {
     /// The event of a key.
     fn event(&self, key: u64) -> Value;
 
-    /// The key of an event; `None` where no request could ask for it.
+    /// The key of an event; `None` where no request could ask for it: computing it is for nothing.
     fn key(&self, event: &Value) -> Option<u64>;
 }
 
@@ -112,7 +112,10 @@ pub fn speculate(
 #[derive(Debug, Clone, Copy)]
 struct Ahead {
     id: u64,
-    request: Request,
+    /// Its key is `None` where no request could ask for it.
+    key: Option<u64>,
+    size: u64,
+    cost_us: u64,
     done_us: u64,
 }
 
@@ -127,6 +130,8 @@ struct Run<'a, E> {
     /// What results are and cost, by key; what is in no request is as the median.
     costs: HashMap<u64, (u64, u64)>,
     median: (u64, u64),
+    /// The place of the next request of each key, for the one policy that is told.
+    next: HashMap<u64, usize>,
     running: Vec<Ahead>,
     /// Computed and not asked for yet, by key, and in the order in which they are looked at.
     waiting: HashMap<u64, Ahead>,
@@ -157,6 +162,7 @@ impl<'a, E: Events> Run<'a, E> {
             bank: Bank::new(),
             costs: requests.iter().map(|request| (request.key, (request.size, request.cost_us))).collect(),
             median,
+            next: requests.iter().enumerate().rev().map(|(place, request)| (request.key, place)).collect(),
             running: Vec::new(),
             waiting: HashMap::new(),
             order: VecDeque::new(),
@@ -178,6 +184,7 @@ impl<'a, E: Events> Run<'a, E> {
         let Some(request) = self.trace.requests().get(place).copied() else { return };
         let now_us = self.time_us(place);
         let hit = self.policy.serve(&request);
+        self.next.insert(request.key, request.next);
         self.outcome.requests += 1;
         self.outcome.bytes += request.size;
         self.outcome.compute_us += request.cost_us;
@@ -201,7 +208,7 @@ impl<'a, E: Events> Run<'a, E> {
 
     fn no_longer_waits(&mut self, key: u64) -> Option<Ahead> {
         let gone = self.waiting.remove(&key)?;
-        self.waiting_size -= gone.request.size;
+        self.waiting_size -= gone.size;
         Some(gone)
     }
 
@@ -230,22 +237,19 @@ impl<'a, E: Events> Run<'a, E> {
             let spare = Spare { now_us, limit, economics: self.speculation.economics };
             let (policy, events, costs) = (&self.policy, self.events, &self.costs);
             let running = &self.running;
+            let mut started = Vec::new();
             let predictions = self.bank.predict(&spare, |arguments| {
                 let key = arguments.event().and_then(|event| events.key(&event))?;
-                let is_there = policy.holds(key) || running.iter().any(|ahead| ahead.request.key == key);
+                let is_there = policy.holds(key) || running.iter().any(|ahead| ahead.key == Some(key));
                 is_there.then_some(u64::MAX)
             });
-            let mut started = Vec::with_capacity(predictions.len());
-            for prediction in &predictions {
-                let Some(key) = prediction.arguments.event().and_then(|event| events.key(&event)) else {
-                    self.bank.resolved(prediction.id(), Resolution::Declined);
-                    continue;
-                };
-                let (size, cost_us) = costs.get(&key).copied().unwrap_or(self.median);
-                let request = Request { key, size, cost_us, ..Request::default() };
-                started.push(Ahead { id: prediction.id(), request, done_us: now_us.saturating_add(cost_us) });
+            for prediction in predictions {
+                let key = prediction.arguments.event().and_then(|event| events.key(&event));
+                let (size, cost_us) = key.and_then(|key| costs.get(&key)).copied().unwrap_or(self.median);
+                let done_us = now_us.saturating_add(cost_us);
+                started.push(Ahead { id: prediction.id(), key, size, cost_us, done_us });
             }
-            self.running.extend(started);
+            self.running.append(&mut started);
             let first = self.running.iter().enumerate().min_by_key(|(_, ahead)| ahead.done_us);
             let Some((at, done_us)) = first.map(|(at, ahead)| (at, ahead.done_us)).filter(|(_, done)| *done <= to_us)
             else {
@@ -258,17 +262,23 @@ impl<'a, E: Events> Run<'a, E> {
     }
 
     fn has_room(&self) -> bool {
-        let unused = self.waiting_size + self.running.iter().map(|ahead| ahead.request.size).sum::<u64>();
+        let unused = self.waiting_size + self.running.iter().map(|ahead| ahead.size).sum::<u64>();
         unused < self.capacity * self.speculation.share_percent / 100 || self.policy.held() < self.capacity
     }
 
     fn finish(&mut self, done: Ahead) {
-        self.bank.resolved(done.id, Resolution::Computed { compute_us: done.request.cost_us });
-        if !self.policy.holds(done.request.key) {
-            self.policy.place(&done.request);
-            self.waiting_size += done.request.size;
-            self.waiting.insert(done.request.key, done);
-            self.order.push_back(done.request.key);
+        let Ahead { id, key, size, cost_us, .. } = done;
+        let Some(key) = key else {
+            self.bank.resolved(id, Resolution::Failed { compute_us: cost_us });
+            return;
+        };
+        self.bank.resolved(id, Resolution::Computed { compute_us: cost_us });
+        if !self.policy.holds(key) {
+            let next = self.next.get(&key).copied().unwrap_or(self.trace.requests().len());
+            self.policy.place(&Request { key, size, cost_us, next, ..Request::default() });
+            self.waiting_size += size;
+            self.waiting.insert(key, done);
+            self.order.push_back(key);
         }
     }
 
