@@ -157,7 +157,7 @@ fn what_was_shown_is_known_after_a_restart() {
     let client = platform.tenant("restart");
     client.deploy(&function(PURE));
     assert_eq!(reach(&client, &["serving", "quarantined"])["state"], "serving");
-    platform.kill();
+    platform.stop().unwrap();
     let again = Options::new().data(&platform.data).settings("[pool]\npython3 = 1\nnode = 0\n").start();
     let client = Client::new(&again.admin.url, &client.key, "restart");
     assert_eq!(proof(&client)["state"], "serving");
