@@ -19,7 +19,7 @@ use super::stride::Stride;
 use super::together::Together;
 
 /// Bytes that a bank takes at most, about: the sum of its tables' bounds. What most functions come to is half of it.
-pub const BANK_MAX_BYTES: usize = 832 * 1024;
+pub const BANK_MAX_BYTES: usize = 896 * 1024;
 /// Shapes that are told apart at most; events of further ones are opaque.
 const SHAPES_MAX: usize = 16;
 /// Predictions that wait for spare time at most; the least worth goes first.

@@ -14,7 +14,10 @@ use super::proposal::{Proposal, Proposals, Seen, Source};
 use super::scalar::{Kind, Scalar, hash_scalar};
 
 /// Lanes at most; the one that was used longest ago goes first.
-const LANES_MAX: usize = 64;
+const LANES_MAX: usize = 128;
+/// Values that may be the first of a lane: one to a place, by hash, a later one instead of an earlier one. A lane begins with the
+/// second value, so that fields that stay the same have none.
+const FIRSTS_MAX: usize = 1_024;
 /// Fields of one event that are looked at.
 const FIELDS_MAX: usize = 8;
 /// Values of a lane that a new stream can begin with.
@@ -28,8 +31,10 @@ const HABIT_STEPS: usize = 4;
 const HABIT_RUN: u32 = 3;
 /// Steps ahead at most.
 const AHEAD_MAX: u32 = 16;
-/// Calls within which a step must be asked for.
-const CALLS: u32 = 48;
+/// Calls within which a step must be asked for: so many times those from one value of its lane to the next, within these bounds.
+const PATIENCE: u32 = 4;
+const CALLS_MIN: u32 = 48;
+const CALLS_MAX: u32 = 1_024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -65,6 +70,9 @@ struct Lane {
     used: u64,
     /// The last values, newest first.
     recent: Vec<i64>,
+    /// The call of the newest, and calls from value to value, smoothed.
+    last: u64,
+    gap: u64,
     streams: Vec<Stream>,
 }
 
@@ -76,10 +84,24 @@ struct Habits {
     steps: Vec<Step>,
 }
 
-#[derive(Default)]
+/// What may be the first value of a lane.
+#[derive(Debug, Clone, Copy, Default)]
+struct First {
+    lane: u64,
+    value: i64,
+    number: u64,
+}
+
 pub(super) struct Stride {
     lanes: Vec<Lane>,
+    firsts: Box<[First]>,
     habits: Vec<Habits>,
+}
+
+impl Default for Stride {
+    fn default() -> Self {
+        Self { lanes: Vec::new(), firsts: vec![First::default(); FIRSTS_MAX].into(), habits: Vec::new() }
+    }
 }
 
 impl Stride {
@@ -100,7 +122,7 @@ impl Stride {
             if let Some((around, _)) = numbered {
                 lane ^= FixedHasher::default().hash_one(around);
             }
-            self.step(lane, field, kind, position, seen.number, |position, run, distance| {
+            self.step(lane, field, kind, position, seen.number, |position, run, distance, calls| {
                 let mut changed = scalars.to_vec();
                 changed[index] = match numbered {
                     Some((around, _)) => Scalar::Text(around.write(position)?.into()),
@@ -110,7 +132,7 @@ impl Stride {
                     arguments: Arguments::of_scalars(shape, changed),
                     source: Source::Stride,
                     grade: grade(run, distance),
-                    calls: CALLS,
+                    calls,
                     until_us: u64::MAX,
                     from_us: 0,
                 });
@@ -126,7 +148,7 @@ impl Stride {
         kind: &Kind,
         position: i64,
         number: u64,
-        mut propose: impl FnMut(i64, u32, u32) -> Option<()>,
+        mut propose: impl FnMut(i64, u32, u32, u32) -> Option<()>,
     ) {
         let habits = find(
             &mut self.habits,
@@ -136,13 +158,26 @@ impl Stride {
             |habits| (&habits.key, &mut habits.used),
             || Habits { key: field, used: number, steps: Vec::new() },
         );
+        let first = &mut self.firsts[lane as usize % FIRSTS_MAX];
+        if !self.lanes.iter().any(|known| known.key == lane) && (first.lane != lane || first.value == position) {
+            *first = First { lane, value: position, number };
+            return;
+        }
+        let before = *first;
         let lane = find(
             &mut self.lanes,
             lane,
             number,
             LANES_MAX,
             |lane| (&lane.key, &mut lane.used),
-            || Lane { key: lane, used: number, recent: Vec::new(), streams: Vec::new() },
+            || Lane {
+                key: lane,
+                used: number,
+                recent: vec![before.value],
+                last: before.number,
+                gap: 0,
+                streams: Vec::new(),
+            },
         );
         let (Some(habits), Some(lane)) = (habits, lane) else { return };
         let Some(at) = lane.observe(kind, position, number, &habits.steps) else { return };
@@ -152,13 +187,14 @@ impl Stride {
             habits.steps.insert(0, stream.step);
             habits.steps.truncate(HABIT_STEPS);
         }
+        let calls = lane.calls();
         let ahead = (stream.run * 2).min(AHEAD_MAX);
         for distance in 1..=ahead {
             // Each call moves all by one: what was named before is named again only where its prospects have changed.
             let named = stream.run > 2 && !matches!(distance, 1 | 3) && distance + 2 <= ahead;
             if !named
                 && let Some(to) = stream.step.from(kind, position, distance)
-                && propose(to, stream.run, distance).is_none()
+                && propose(to, stream.run, distance, calls).is_none()
             {
                 break;
             }
@@ -173,16 +209,26 @@ impl Stride {
                 + lane.streams.capacity() * size_of::<Stream>()
         };
         let habits = |habits: &Habits| size_of::<Habits>() + habits.steps.capacity() * size_of::<Step>();
-        self.lanes.iter().map(lane).sum::<usize>() + self.habits.iter().map(habits).sum::<usize>()
+        FIRSTS_MAX * size_of::<First>()
+            + self.lanes.iter().map(lane).sum::<usize>()
+            + self.habits.iter().map(habits).sum::<usize>()
     }
 }
 
 impl Lane {
+    /// Calls within which a step ahead must be asked for.
+    fn calls(&self) -> u32 {
+        u32::try_from(self.gap).unwrap_or(u32::MAX).saturating_mul(PATIENCE).clamp(CALLS_MIN, CALLS_MAX)
+    }
+
     /// Takes a value in. Returns the stream that it belongs to, if there is one.
     fn observe(&mut self, kind: &Kind, position: i64, number: u64, habits: &[Step]) -> Option<usize> {
         if self.recent.first() == Some(&position) {
             return None;
         }
+        let gap = number - self.last;
+        self.gap = if self.gap == 0 { gap } else { (self.gap * 3 + gap).div_ceil(4) };
+        self.last = number;
         let going = (0..self.streams.len()).filter(|at| self.streams[*at].next == Some(position));
         let at = match going.max_by_key(|at| self.streams[*at].run) {
             Some(at) => {
@@ -384,6 +430,6 @@ mod tests {
             stride.observe(&seen, &mut Proposals::default());
         }
         assert!(stride.lanes.len() <= LANES_MAX && stride.lanes.iter().all(|lane| lane.streams.len() <= STREAMS_MAX));
-        assert!(stride.bytes() < 64 * 1024, "{}", stride.bytes());
+        assert!(stride.bytes() < 160 * 1024, "{}", stride.bytes());
     }
 }

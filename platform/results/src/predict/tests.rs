@@ -164,6 +164,24 @@ fn a_pattern_that_stops_is_switched_off_and_comes_back_when_it_returns() {
 }
 
 #[test]
+fn many_who_page_at_the_same_time_find_their_next_page() {
+    let (mut played, mut state) = (Played::new(), 9);
+    let mut readers: Vec<(u64, u64)> = (0..50).map(|reader| (reader, 0)).collect();
+    for number in 0..6_000 {
+        let at = (random(&mut state) % 50) as usize;
+        let (reader, page) = &mut readers[at];
+        played.call(&json!({"reader": format!("r-{reader}"), "page": page, "size": 20}));
+        *page += 1;
+        if *page == 20 {
+            // Another one begins to read.
+            (*reader, *page) = (1_000 + number, 0);
+        }
+    }
+    assert!(played.hits > 4_000, "{}", played.hits);
+    assert!(played.bank.ledger().precision() > 0.9, "{}", played.bank.ledger().precision());
+}
+
+#[test]
 fn opaque_events_are_predicted_by_what_came_before_them() {
     let deep = |at: usize| json!({"steps": [[[[[at, "x".repeat(20)]]]]]});
     let mut played = Played::new();
