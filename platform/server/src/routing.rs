@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use raas_core::manifest::CacheMode;
 use raas_core::{
     CanonicalEvent, FunctionId, FunctionManifest, HelperInstanceId, JsonPointer, KeyId, KeyPrefix, ResultKey,
     SharingScope, Tag, TenantId, VersionDigest, limits,
@@ -18,7 +19,7 @@ use raas_core::{
 
 use crate::helpers::{HelperRoute, RuntimeCalls, Switchboard};
 use crate::precompute::{BankBook, BankCell};
-use crate::proof::{ProofBook, ProofCell};
+use crate::proof::{Parts, Projections, ProofBook, ProofCell, reaches_outside};
 use crate::scheduler::{Role, Scheduler, VersionPool, VersionSpec};
 
 /// Who is calling, and what they may do. Had only by presenting a key.
@@ -151,6 +152,8 @@ pub struct VersionRoute {
     pub spares: Arc<SparePools>,
     /// What is known of whether its results may be kept, where that is looked at.
     pub proof: Option<Arc<ProofCell>>,
+    /// Which parts of events its results depend on, where that is learnt.
+    pub projections: Option<Arc<Projections>>,
     /// What is expected to be asked for, where it is to be computed ahead.
     pub bank: Option<Arc<BankCell>>,
     /// Whether a call that an instance died under may be done again.
@@ -161,6 +164,11 @@ pub struct VersionRoute {
 
 /// Tells what is wrong with a result's JSON text.
 pub type ResultCheck = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
+
+/// Whether the platform is to find out itself which parts of an event decide a version's results.
+fn learns_key(manifest: &FunctionManifest) -> bool {
+    manifest.cache.mode == CacheMode::Proven && manifest.cache.key.is_none() && reaches_outside(manifest).is_none()
+}
 
 /// Pools of a version beside the one that answers its calls.
 #[derive(Default)]
@@ -180,7 +188,7 @@ impl VersionRoute {
     /// Instances of this version in a role.
     pub fn pool_of(&self, scheduler: &Scheduler, role: Role) -> Arc<VersionPool> {
         let pools = match role {
-            Role::Serve | Role::ServeRecorded => return Arc::clone(&self.pool),
+            Role::Serve => return Arc::clone(&self.pool),
             Role::Spare => &self.spares.spare,
             Role::Check => &self.spares.check,
         };
@@ -193,6 +201,17 @@ impl VersionRoute {
             Some(pointers) => self.key_prefix.key_with_data_versions(&event.project(pointers), helper_epochs),
             None => self.key_prefix.key_with_data_versions(event.whole(), helper_epochs),
         }
+    }
+
+    /// The keys under which the result of a call may lie, too, because runs were seen to read only parts of their events.
+    pub fn other_keys(&self, event: &CanonicalEvent, helper_epochs: &[u64]) -> Box<[ResultKey]> {
+        let Some(projections) = &self.projections else { return Box::default() };
+        projections.sets().iter().map(|parts| self.key_of_parts(event, parts, helper_epochs)).collect()
+    }
+
+    /// The key of the result of a run that read only these parts of its event.
+    pub fn key_of_parts(&self, event: &CanonicalEvent, parts: &Parts, helper_epochs: &[u64]) -> ResultKey {
+        self.key_prefix.key_with_data_versions(&event.project(parts), helper_epochs)
     }
 
     /// By what the result of a call with this event can be dropped.
@@ -507,6 +526,7 @@ impl Routing {
                                 version.manifest.helpers.clone(),
                             )),
                             role: Role::Serve,
+                            record_reads: learns_key(&version.manifest),
                         })
                     });
                 // Until results are shared between tenants by a rule that also says who may purge them.
@@ -517,6 +537,8 @@ impl Routing {
                 let known = known.and_then(|known| known.versions.get(&number));
                 let spares = known.map(|known| Arc::clone(&known.spares)).unwrap_or_default();
                 let proof = self.proofs.cell(id, number, &version.manifest);
+                let projections = learns_key(&version.manifest)
+                    .then(|| known.and_then(|known| known.projections.clone()).unwrap_or_default());
                 let bank = self.banks.cell(id, number, &version.manifest);
                 let route = VersionRoute {
                     number,
@@ -527,6 +549,7 @@ impl Routing {
                     pool,
                     spares,
                     proof,
+                    projections,
                     bank,
                     idempotent: false,
                     result_check: None,

@@ -166,6 +166,7 @@ impl HelperRoute {
                     pool: Arc::clone(&pool),
                     spares: Arc::default(),
                     proof: None,
+                    projections: None,
                     bank: None,
                     idempotent: declared.is_some_and(|declared| declared.idempotent),
                     result_check,
@@ -298,5 +299,6 @@ pub fn spec(
             keys.clone(),
         )),
         role: Role::Serve,
+        record_reads: false,
     })
 }

@@ -105,6 +105,8 @@ pub enum Purpose {
 pub struct KeptAs {
     /// Its key.
     pub key: ResultKey,
+    /// Keys under which it may lie as well, where runs were seen to read only parts of their events.
+    pub others: Box<[ResultKey]>,
     /// By what it can be dropped.
     pub tags: Box<[Tag]>,
 }

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raas_contract::{FunctionError, Invoke};
-use raas_core::{InstanceId, TimestampUs, limits};
+use raas_core::{CanonicalEvent, InstanceId, ResultKey, TimestampUs, limits};
 use raas_results::{ResultKind, StoredResult};
 
 use super::call::{Call, KeptAs, Purpose, Times};
 use super::{Execution, Invoker, queue_wait};
 use crate::helpers::KeyedLease;
 use crate::logs::LogTarget;
+use crate::proof::Parts;
 use crate::routing::FunctionCounters;
 use crate::scheduler::{CallError, Lease, Role};
 
@@ -39,6 +40,7 @@ impl Invoker {
         let mut cold_start = false;
         let mut is_own = true;
         let mut repeats = 0;
+        let mut reads = None;
         // No instance's, for what failed before there was one.
         let mut instance = InstanceId::from_bytes([0; 16]);
         let mut outcome =
@@ -108,6 +110,7 @@ impl Invoker {
                 }
                 Ok(body) => {
                     lease.record(true);
+                    reads = lease.instance().take_reads(call.id.as_bytes());
                     outcome = Ok(body);
                 }
             }
@@ -121,6 +124,7 @@ impl Invoker {
             self.logs.failure(target, Some(call.id), &error.account());
         }
         let outcome = outcome.and_then(|body| checked(call, body, is_own));
+        let parts = reads.filter(|_| is_own).and_then(|reads| call.version.projections.as_ref()?.learn(&reads));
         if outcome.is_ok() {
             note_compute_time(&call.function.counters, times.exec_us);
         }
@@ -129,22 +133,23 @@ impl Invoker {
             Ok(body) => {
                 // A copy of its own: the frame it came in shares its memory with others.
                 let body = Bytes::copy_from_slice(body);
-                self.keep(call, kept_as, ResultKind::Value, body, began_at, times.exec_us)
+                let key = key_for(call, kept_as, parts.as_ref());
+                self.keep(call, (key, kept_as), ResultKind::Value, body, began_at, times.exec_us)
             }
             Err(CallError::Raised(error)) if manifest.cache.errors.contains(&error.kind) => {
                 let body = serde_json::to_vec(error).unwrap_or_default();
-                self.keep(call, kept_as, ResultKind::Error, body.into(), began_at, times.exec_us)
+                self.keep(call, (kept_as.key, kept_as), ResultKind::Error, body.into(), began_at, times.exec_us)
             }
             Err(_) => None,
         });
-        Execution { result: outcome, times, cold_start, is_own, kept }
+        Execution { result: outcome, times, cold_start, is_own, parts, kept }
     }
 
     /// Keeps what an execution came to.
     fn keep(
         &self,
         call: &Call,
-        kept_as: &KeptAs,
+        (key, kept_as): (ResultKey, &KeptAs),
         kind: ResultKind,
         body: Bytes,
         began_at: TimestampUs,
@@ -173,8 +178,17 @@ impl Invoker {
             on_error_until: after(fresh_until, on_error_s),
             unasked: AtomicBool::new(call.purpose == Purpose::Precompute),
         });
-        self.results.put(kept_as.key, &result, now).then_some(result)
+        self.results.put(key, &result, now).then_some(result)
     }
+}
+
+/// Under what a result is kept: under the parts of the event that its run read, where these are known, and else the whole.
+fn key_for(call: &Call, kept_as: &KeptAs, parts: Option<&Parts>) -> ResultKey {
+    let of_parts = parts.and_then(|parts| {
+        let event = CanonicalEvent::parse(&call.event).ok()?;
+        Some(call.version.key_of_parts(&event, parts, &call.helper_epochs))
+    });
+    of_parts.unwrap_or(kept_as.key)
 }
 
 /// A moving average over about the last eight.

@@ -27,7 +27,7 @@ use crate::durations::CallDurations;
 use crate::logs::LogWriter;
 use crate::metering::{Metering, MeteringFull};
 use crate::precompute::{Observation, Precomputer};
-use crate::proof::{ProofCell, Prover, ProverTask, Sampled};
+use crate::proof::{Parts, ProofCell, Prover, ProverTask, Sampled};
 use crate::routing::VersionRoute;
 use crate::scheduler::{CallError, Scheduler, micros_since};
 use crate::trace::{CallSpan, TraceExport};
@@ -66,6 +66,8 @@ struct Execution {
     cold_start: bool,
     /// Whether the version that was called computed it, and not one that has taken over meanwhile.
     is_own: bool,
+    /// The parts of the event that it read, where the runtime tells and it was not the whole.
+    parts: Option<Parts>,
     /// What is kept of it, where anything is.
     kept: Option<Arc<StoredResult>>,
 }
@@ -78,6 +80,7 @@ impl Execution {
             times: Times { exec_us: result.compute_us, ..Times::default() },
             cold_start: false,
             is_own: true,
+            parts: None,
             kept: Some(Arc::clone(result)),
         }
     }
@@ -167,6 +170,7 @@ impl Invoker {
         };
         let kept_as = KeptAs {
             key: call.version.result_key(&canonical, &call.helper_epochs),
+            others: call.version.other_keys(&canonical, &call.helper_epochs),
             tags: call.version.tags(&canonical, call.function.tenant),
         };
         drop(canonical);
@@ -176,7 +180,7 @@ impl Invoker {
         loop {
             // What is handed out if there is nothing better.
             let mut old = None;
-            match self.kept(&kept_as.key, &call) {
+            match self.kept(&kept_as, &call) {
                 Some((result, Standing::Fresh)) => return self.answer_from(&call, &result),
                 Some((result, Standing::RefreshEarly | Standing::Stale)) => {
                     self.refresh(&call, &kept_as);
@@ -191,7 +195,7 @@ impl Invoker {
             match self.flights.join(flight_key(&call, &kept_as)) {
                 Joined::Leader(leader) => {
                     // A flight may have landed between the look and the join.
-                    if let Some((result, Standing::Fresh)) = self.kept(&kept_as.key, &call) {
+                    if let Some((result, Standing::Fresh)) = self.kept(&kept_as, &call) {
                         return self.answer_from(&call, &result);
                     }
                     let flight = Arc::clone(self).lead(leader, call, kept_as, old);
@@ -223,7 +227,8 @@ impl Invoker {
     ) -> Result<Answer, InvokeError> {
         let compute_us = call.function.counters.compute_us.load(Ordering::Relaxed);
         let sought = Sought {
-            key: kept_as.key,
+            // What runs read is learnt from the first on: under that it lies since.
+            key: kept_as.others.first().copied().unwrap_or(kept_as.key),
             tenant: call.function.tenant,
             function: call.function.id,
             expected_us: (compute_us > 0).then_some(compute_us),
@@ -296,7 +301,7 @@ impl Invoker {
         }
         let Joined::Leader(leader) = self.flights.join(flight_key(call, kept_as)) else { return };
         // One may have landed between the look and the join.
-        if let Some((_, Standing::Fresh)) = self.kept(&kept_as.key, call) {
+        if let Some((_, Standing::Fresh)) = self.kept(kept_as, call) {
             return;
         }
         // With none to be had the next caller tries again.
@@ -326,8 +331,12 @@ impl Invoker {
     }
 
     /// What is kept that the caller has any use for.
-    fn kept(&self, key: &ResultKey, call: &Call) -> Option<(Arc<StoredResult>, Standing)> {
-        self.results.get(key, self.clock.now(), fastrand::f64).filter(|(result, _)| self.is_young_enough(result, call))
+    fn kept(&self, kept_as: &KeptAs, call: &Call) -> Option<(Arc<StoredResult>, Standing)> {
+        std::iter::once(&kept_as.key).chain(&kept_as.others).find_map(|key| {
+            self.results
+                .get(key, self.clock.now(), fastrand::f64)
+                .filter(|(result, _)| self.is_young_enough(result, call))
+        })
     }
 
     fn is_young_enough(&self, result: &StoredResult, call: &Call) -> bool {
@@ -364,19 +373,20 @@ impl Invoker {
             && served_by != ServedBy::Stale
             && proof.samples_hit()
         {
-            self.offer(call, proof, body, Sampled::Hit);
+            self.offer(call, proof, body, None, Sampled::Hit);
         }
         Ok(answer)
     }
 
     /// Has a call run again, when there is time.
-    fn offer(&self, call: &Call, proof: &Arc<ProofCell>, result: &Bytes, sampled: Sampled) {
+    fn offer(&self, call: &Call, proof: &Arc<ProofCell>, result: &Bytes, parts: Option<Parts>, sampled: Sampled) {
         self.prover.offer(ProverTask {
             function: Arc::clone(&call.function),
             version: Arc::clone(&call.version),
             proof: Arc::clone(proof),
             event: call.event.clone(),
             result: result.clone(),
+            parts,
             sampled,
         });
     }
@@ -429,7 +439,7 @@ impl Invoker {
             && execution.is_own
             && proof.samples_call()
         {
-            self.offer(&call, proof, body, Sampled::Shadow);
+            self.offer(&call, proof, body, execution.parts.clone(), Sampled::Shadow);
         }
         (execution, metered.map(|()| answer).map_err(Into::into))
     }

@@ -254,6 +254,7 @@ fn kept_as(app: &App, subject: &Subject, event: &[u8]) -> Option<KeptAs> {
     let epochs = snapshot.helper_epochs(&subject.function.tenant, &subject.version.manifest.helpers);
     Some(KeptAs {
         key: subject.version.result_key(&canonical, &epochs),
+        others: subject.version.other_keys(&canonical, &epochs),
         tags: subject.version.tags(&canonical, subject.function.tenant),
     })
 }

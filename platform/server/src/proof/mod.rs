@@ -4,7 +4,9 @@
 //! give way to everything else, and what follows is done: a version that differs is quarantined and its results are dropped.
 
 mod book;
+mod projection;
 mod prover;
 
 pub use book::{ProofBook, ProofCell, reaches_outside};
+pub use projection::{Parts, Projections};
 pub use prover::{Prover, ProverTask, Sampled};

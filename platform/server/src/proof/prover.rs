@@ -11,7 +11,8 @@ use raas_results::{Difference, Purge, SHADOW_RUNS, compare};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::ProofCell;
+use super::projection::reduced;
+use super::{Parts, ProofCell};
 use crate::app::App;
 use crate::logs::LogTarget;
 use crate::routing::{FunctionRoute, VersionRoute};
@@ -60,6 +61,8 @@ pub struct ProverTask {
     pub event: Bytes,
     /// What was answered.
     pub result: Bytes,
+    /// The parts of the event that it read, where they are known and results are to be kept under them.
+    pub parts: Option<Parts>,
     /// What was sampled.
     pub sampled: Sampled,
 }
@@ -130,7 +133,7 @@ async fn settle(app: &Arc<App>, task: &ProverTask) {
     let runs = if task.sampled == Sampled::Shadow { SHADOW_RUNS } else { 1 };
     let mut agreed = 0;
     for _ in 0..runs {
-        match run(app, task).await {
+        match run(app, task, &task.event).await {
             Run::Agreed => agreed += 1,
             Run::Inconclusive => {}
             Run::Differed(difference) => {
@@ -138,6 +141,9 @@ async fn settle(app: &Arc<App>, task: &ProverTask) {
                 break;
             }
         }
+    }
+    if agreed == runs {
+        verify_parts(app, task).await;
     }
     match task.sampled {
         Sampled::Shadow => {
@@ -150,7 +156,18 @@ async fn settle(app: &Arc<App>, task: &ProverTask) {
     }
 }
 
-async fn run(app: &Arc<App>, task: &ProverTask) -> Run {
+/// Runs a call again with nothing but what it had read of its event: if that comes out otherwise, the runtime does not notice all
+/// that this handler reads, and results are kept under whole events.
+async fn verify_parts(app: &Arc<App>, task: &ProverTask) {
+    let (Some(parts), Some(projections)) = (&task.parts, &task.version.projections) else { return };
+    let Some(event) = reduced(&task.event, parts) else { return };
+    if let Run::Differed(_) = run(app, task, &event).await {
+        tracing::info!(function = %task.function.name, version = task.version.number, "what the handler reads of its event cannot be told: all of it counts");
+        projections.refuse();
+    }
+}
+
+async fn run(app: &Arc<App>, task: &ProverTask, event: &[u8]) -> Run {
     let begun = Instant::now();
     let launcher = app.invoker.scheduler.launcher();
     while launcher.capacity_short() {
@@ -170,7 +187,7 @@ async fn run(app: &Arc<App>, task: &ProverTask) -> Run {
         invocation_id: id.as_bytes(),
         deadline_unix_ms: u64::try_from(deadline_ms).unwrap_or(0),
         trace_context: &TraceContext::of_call(id, None, None).to_text(),
-        event: &task.event,
+        event,
         depth: 0,
     };
     let (outcome, _) = lease.instance().call(invoke, limit_s).await;

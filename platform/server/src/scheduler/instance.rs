@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raas_contract::{Connection, ConnectionEnd, ContractError, Invoke, Loaded};
+use raas_contract::{Connection, ConnectionEnd, ContractError, Invoke, Loaded, Reads};
 use raas_core::{Clock, InstanceId, InvocationId, TimestampUs};
 use raas_sandbox::{ExitCause, SandboxExit, SandboxHandle, SandboxUsage};
 use tokio::sync::OwnedSemaphorePermit;
@@ -160,6 +160,11 @@ impl Instance {
             Err(_) => Err(Some(CallError::Timeout { limit_s })),
         };
         (outcome, exec_us)
+    }
+
+    /// What an invocation read of its event, where the runtime tells.
+    pub fn take_reads(&self, invocation: &[u8; 16]) -> Option<Reads> {
+        self.connection.take_reads(invocation)
     }
 
     /// Loads the user's code.

@@ -1,6 +1,7 @@
 //! From nothing to a loaded instance: a sandbox from the pool or a new one, the code mounted, the handler imported.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -33,6 +34,9 @@ const CHECK_SHIFT_MOST_S: i64 = 90_000_000;
 
 /// Its time zone: none of them is the others', and each is far from UTC.
 const CHECK_TIME_ZONES: &[&str] = &["Pacific/Kiritimati", "America/Los_Angeles", "Asia/Kathmandu", "America/St_Johns"];
+
+/// Where the machine has its time zones.
+const ZONES: &str = "/usr/share/zoneinfo";
 
 /// For whom an instance is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -351,16 +355,20 @@ fn extras_of(devices: &DeviceEdits) -> Vec<ExtraMount> {
 }
 
 /// How a sandbox for this differs from others: no two are alike, so that what depends on the place differs between any two.
-fn check_init(role: Role) -> Option<CheckInit> {
-    match role {
-        Role::Serve | Role::Spare => None,
-        Role::ServeRecorded => Some(CheckInit { record_reads: true, ..CheckInit::default() }),
+fn check_init(spec: &VersionSpec) -> Option<CheckInit> {
+    match spec.role {
+        Role::Serve | Role::Spare => {
+            spec.record_reads.then(|| CheckInit { record_reads: true, ..CheckInit::default() })
+        }
         Role::Check => {
             // Days and hours and minutes off, in either direction.
             let shift = fastrand::i64(CHECK_SHIFT_LEAST_S..CHECK_SHIFT_MOST_S);
             Some(CheckInit {
                 clock_shift_s: if fastrand::bool() { shift } else { -shift },
-                time_zone: fastrand::choice(CHECK_TIME_ZONES).map(|zone| (*zone).to_owned()),
+                // The sandbox has the machine's own; without them it stays in UTC.
+                time_zone: fastrand::choice(CHECK_TIME_ZONES)
+                    .filter(|zone| Path::new(ZONES).join(zone).exists())
+                    .map(|zone| (*zone).to_owned()),
                 record_reads: false,
             })
         }
@@ -382,6 +390,6 @@ fn init_request(spec: &VersionSpec) -> InitRequest {
         env,
         helpers: spec.helpers.clone(),
         helper: spec.helper.as_ref().map(|helper| helper.init.clone()),
-        check: check_init(spec.role),
+        check: check_init(spec),
     }
 }

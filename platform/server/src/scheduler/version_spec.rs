@@ -41,6 +41,8 @@ pub struct VersionSpec {
     pub calls: Arc<dyn CallSink>,
     /// What its instances are for.
     pub role: Role,
+    /// Whether the runtime tells what the handler reads of each event.
+    pub record_reads: bool,
 }
 
 /// What a pool's instances are for.
@@ -49,8 +51,6 @@ pub enum Role {
     /// Answering calls.
     #[default]
     Serve,
-    /// The same, and the runtime tells what is read of each event.
-    ServeRecorded,
     /// Work that nobody waits for, in what the others leave of the machine.
     Spare,
     /// The same, each in an environment of its own: another clock, another time zone.
