@@ -114,10 +114,6 @@ def initialise(connection, logs, payload, calls):
     try:
         settings = json.loads(payload)
         code_dir = settings["code_dir"]
-        if settings.get("check") is not None:
-            from . import check_mode
-
-            check_mode.prepare(settings)
         helpers = BoundHelpers(calls, settings.get("helpers", ()))
         describe_function(settings, helpers)
         facts = b""
