@@ -1,6 +1,6 @@
 // An event that notices what is read of it: proxies of its objects and lists.
-// Owns what counts as looking at a part. Every value stays in the object that JSON.parse made, so what goes past the proxies is
-// not noticed, but never sees another value. To change the event is not to look at it.
+// Owns what counts as looking at a part. Every value stays in the object that JSON.parse made, so what goes past the proxies
+// is not noticed, but never sees another value. To change the event is not to look at it.
 "use strict";
 
 const { syncBuiltinESMExports } = require("node:module");

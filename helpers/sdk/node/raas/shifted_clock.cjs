@@ -1,6 +1,6 @@
 // Clocks that tell code another time: the wall clock shifted by what INIT says, the others by a constant.
-// Owns which functions of the language and of Node read a clock. The runtime keeps the functions that it took before, so that
-// deadlines mean the same; so does Node itself. What reads a clock in another way (file times, worker threads) is not shifted.
+// Owns which functions of the language and of Node read a clock. The runtime keeps the functions that it took before, so
+// that deadlines mean the same; so does Node itself. What reads a clock in another way (file times, worker threads) is not shifted.
 "use strict";
 
 const { syncBuiltinESMExports } = require("node:module");

@@ -132,7 +132,7 @@ def moving(name):
 
 
 def on_plain(base, name):
-    """A method that goes down into the items: on an ordinary copy, since each level of these classes takes more of the stack."""
+    """A method that goes down into the items: on a plain copy, since each level of these classes takes more of the stack."""
     method = getattr(base, name)
 
     def call(self, /, *others):
@@ -182,7 +182,8 @@ complete(
     list,
     {
         "__getitem__": looking(list, "__getitem__"),
-        **{name: escaping(list, name) for name in ("__contains__", "__iter__", "__len__", "__mul__", "__reversed__", "__rmul__")},
+        **{name: escaping(list, name) for name in ("__contains__", "__iter__", "__len__", "__reversed__")},
+        **{name: escaping(list, name) for name in ("__mul__", "__rmul__")},
         **{name: escaping(list, name) for name in ("copy", "count", "index")},
         **{name: escaping(list, name, moves=True) for name in ("__delitem__", "pop", "remove", "sort")},
         **{name: moving(name) for name in ("__imul__", "clear", "insert", "reverse")},
