@@ -4,6 +4,9 @@
 
 const { bindHelpers, boundHelper } = require("./bound_helpers.cjs");
 
+// Kept from before a check gives code another clock.
+const { now } = Date;
+
 const functionFacts = { name: "", version: "", memoryMb: 0 };
 
 /** What is the same for every invocation of this process; called once, at INIT. */
@@ -77,7 +80,7 @@ class Context {
   }
 
   get_remaining_time_in_millis() {
-    return Math.max(0, this.deadline_ms - Date.now());
+    return Math.max(0, this.deadline_ms - now());
   }
 
   getRemainingTimeInMillis() {

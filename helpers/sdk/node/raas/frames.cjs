@@ -17,6 +17,7 @@ const ERROR = 0x85;
 const LOG = 0x86;
 const PONG = 0x87;
 const CALL = 0x89;
+const READS = 0x8a;
 
 const HEADER_BYTES = 13;
 const PAYLOAD_MAX_BYTES = 8 << 20;
@@ -117,7 +118,7 @@ function checkedLength(buffer, start) {
 
 module.exports = {
   INIT, INVOKE, CANCEL, STOP, PING, ANSWER,
-  BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL,
+  BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL, READS,
   HEADER_BYTES, PAYLOAD_MAX_BYTES,
   ProtocolError, FrameReader, writeHeader,
 };

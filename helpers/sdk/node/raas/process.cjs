@@ -18,7 +18,8 @@ const { warmUp } = require("./warm_up.cjs");
 
 const STACK_FRAMES = 30;
 
-// Kept from before `process.exit` is replaced and before user code can touch it.
+// Kept from before `process.exit` is replaced, a check gives code another clock, and user code can touch them.
+const { bigint: nowNs } = process.hrtime;
 const exit = process.exit.bind(process);
 const exitAtOnce = process.reallyExit.bind(process);
 
@@ -102,22 +103,36 @@ class RuntimeProcess {
   }
 
   async #initialise(payload) {
-    const startedNs = process.hrtime.bigint();
+    const startedNs = nowNs();
     try {
       const settings = JSON.parse(payload);
       this.#codeDir = settings.code_dir;
       describeFunction(settings);
+      if (settings.check) {
+        // What most processes never need is only loaded here.
+        require("./check.cjs").prepareCheck(settings);
+      }
       const handler = settings.helper === undefined ? await loadHandler(settings) : await this.#startHelper(settings);
       this.#finishLines();
-      const initUs = Number((process.hrtime.bigint() - startedNs) / 1000n);
+      const initUs = Number((nowNs() - startedNs) / 1000n);
       this.#connection.sendText(frames.READY, 0, JSON.stringify({ init_us: initUs, ...this.#helper?.description }));
-      this.#server = new Server(this.#connection, this.#logs, handler, this.#codeDir);
+      this.#server = this.#serverFor(settings, handler);
     } catch (error) {
       this.#failInit(error);
     }
     for (const frame of this.#early.splice(0)) {
       this.#onFrame(...frame);
     }
+  }
+
+  /** With a recorder of what is read of events, where INIT asks for that. */
+  #serverFor(settings, handler) {
+    if (!settings.check || !require("./check.cjs").isRecorded(settings)) {
+      return new Server(this.#connection, this.#logs, handler, this.#codeDir);
+    }
+    const { Recorder } = require("./reads.cjs");
+    const recorder = new Recorder(this.#connection, handler);
+    return new Server(recorder, this.#logs, recorder.handle, this.#codeDir);
   }
 
   /** Makes the helper's object and starts it; returns what serves its events. */

@@ -12,8 +12,8 @@ const HEADER_BYTES = 13;
 
 export const INIT = 0x01, INVOKE = 0x02, CANCEL = 0x03, STOP = 0x04, PING = 0x05, ANSWER = 0x06;
 export const BOOTED = 0x81, READY = 0x82, INIT_FAILED = 0x83, RESULT = 0x84, ERROR = 0x85, LOG = 0x86, PONG = 0x87;
-export const CALL = 0x89;
-const FROM_RUNTIME = [BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL];
+export const CALL = 0x89, READS = 0x8a;
+const FROM_RUNTIME = [BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL, READS];
 
 const OPERATIONS = [undefined, "method", "get", "list", "commit"];
 const HELPER = {
@@ -189,10 +189,10 @@ export class Runtime {
   }
 
   /** `helper` has what differs from HELPER in a helper's INIT; `helpers` are the names of those that the code may call. */
-  async init({ handler = "main.handler", env = {}, helper, helpers } = {}, ...more) {
+  async init({ handler = "main.handler", env = {}, helper, helpers, check } = {}, ...more) {
     const settings = {
       handler, code_dir: this.folder, function_name: "tested", function_version: "7", memory_mb: 256, timeout_s: 30,
-      concurrency: 8, env, helpers, helper: helper && { ...HELPER, ...helper },
+      concurrency: 8, env, helpers, check, helper: helper && { ...HELPER, ...helper },
     };
     this.send(pack(INIT, 0, Buffer.from(JSON.stringify(settings))), ...more);
     return this.nextAnswer();
@@ -205,6 +205,19 @@ export class Runtime {
       throw new Error(`the runtime is gone: ${await this.stderr}`);
     }
     return frame;
+  }
+
+  /** The same in a runtime that records: `reads` beside kind and payload is what READS said before the answer. */
+  async callRecorded(event, options) {
+    const { kind, id, payload } = await this.call(event, options);
+    if (kind !== READS) {
+      throw new Error(`not READS: kind ${kind}, ${JSON.stringify(payload)}`);
+    }
+    const answer = await this.nextAnswer();
+    if (answer.id !== id) {
+      throw new Error(`READS of ${id} before the answer to ${answer.id}`);
+    }
+    return { reads: payload, kind: answer.kind, payload: answer.payload };
   }
 
   /** Starts a call of a helper's method; `nextAnswer` or `nextCall` say what becomes of it. */

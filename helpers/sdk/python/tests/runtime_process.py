@@ -22,6 +22,7 @@ ARGUMENTS = [os.environ.get("RAAS_TEST_PYTHON", sys.executable), "-I", "-S", "-B
 
 INIT, INVOKE, CANCEL, STOP, PING, ANSWER = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
 BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL = 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x89
+READS = 0x8A
 HELPER, STATE_GET, STATE_LIST, STATE_COMMIT, HELPER_POSITIONAL = 1, 2, 3, 4, 5
 HEADER = struct.Struct("<IBQ")
 INVOCATION_ID = bytes(range(16))
@@ -133,7 +134,7 @@ class Runtime:
         length, kind, request_id = HEADER.unpack_from(self._received)
         end = HEADER.size + length
         payload, self._received = self._received[HEADER.size : end], self._received[end:]
-        assert kind in (BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL), f"unknown kind {kind:#04x}"
+        assert kind in (BOOTED, READY, INIT_FAILED, RESULT, ERROR, LOG, PONG, CALL, READS), f"unknown kind {kind:#04x}"
         return kind, request_id, payload
 
     def _length(self):
@@ -180,6 +181,13 @@ class Runtime:
         """Sends INVOKE and gives back (kind, decoded payload) of its answer."""
         self.send_invoke(event, request_id, **named)
         return self.answer(request_id)
+
+    def call_recorded(self, event=None, request_id=1, **named):
+        """The same in a runtime that records: (what READS said, kind, decoded payload), in the order of the contract."""
+        self.send_invoke(event, request_id, **named)
+        kind, reads = self.answer(request_id)
+        assert kind == READS, (hex(kind), reads)
+        return (reads, *self.answer(request_id))
 
     def next_call(self):
         """The CALL that has to come next."""

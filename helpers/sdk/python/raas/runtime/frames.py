@@ -21,6 +21,7 @@ ERROR = 0x85
 LOG = 0x86
 PONG = 0x87
 CALL = 0x89
+READS = 0x8A
 
 HEADER = struct.Struct("<IBQ")
 HEADER_BYTES = HEADER.size

@@ -62,7 +62,7 @@ def run(connection, logs):
     init_payload, backlog = wait_for_init(connection, reader)
     calls = Calls(connection, reader)
     handler, settings = initialise(connection, logs, init_payload, calls)
-    answerer = Answerer(handler, settings["code_dir"], connection, logs, calls)
+    answerer = answerer_class(settings)(handler, settings["code_dir"], connection, logs, calls)
     concurrency = settings["concurrency"]
     if is_async(handler):
         serve_tasks.serve(connection, reader, backlog, answerer, calls)
@@ -116,6 +116,11 @@ def initialise(connection, logs, payload, calls):
         code_dir = settings["code_dir"]
         helpers = BoundHelpers(calls, settings.get("helpers", ()))
         describe_function(settings, helpers)
+        if settings.get("check") is not None:
+            # What most processes never need is only imported here.
+            from .check import prepare_check
+
+            prepare_check(settings)
         facts = b""
         if settings.get("helper") is None:
             handler = load_handler(settings)
@@ -137,6 +142,15 @@ def initialise(connection, logs, payload, calls):
     init_us = (perf_counter_ns() - started_ns) // 1000
     connection.send(frame(READY, 0, b'{"init_us":%d%s%s}' % (init_us, b"," if facts else b"", facts)))
     return handler, settings
+
+
+def answerer_class(settings):
+    """What answers: one that records what is read of events, where INIT asks for that. A helper's event is the runtime's."""
+    if settings.get("helper") is None and (settings.get("check") or {}).get("record_reads"):
+        from .reads import RecordingAnswerer
+
+        return RecordingAnswerer
+    return Answerer
 
 
 def finish_lines(logs):
