@@ -110,8 +110,8 @@ const TURNS: &str = "
 calls = 0
 def handler(event, context):
     global calls
-    calls += 1
-    return 'late' if calls > 100 and not event.get('first') else 'early'
+    calls += event['n'] > 0
+    return 'late' if calls > 100 else 'early'
 ";
 
 #[test]
@@ -179,4 +179,63 @@ fn authors_who_answer_for_their_results_are_warned() {
     });
     assert_eq!(shown["state"], "declared");
     logged(&client, "declared");
+}
+
+/// Reads two members of its event, one of them only sometimes, and nothing else.
+const READS_TWO: &str = "
+def handler(event, context):
+    if event['n'] % 10 == 3:
+        return ['three', event.get('more')]
+    return event['n'] * 2
+";
+
+#[test]
+fn what_a_handler_does_not_read_does_not_tell_calls_apart() {
+    for (name, client, function) in [
+        ("python", platform().tenant("reads"), function(READS_TWO)),
+        (
+            "node",
+            platform().tenant("reads-node"),
+            Function::node(
+                "shown",
+                "[cache]\nmode = \"proven\"\n",
+                "exports.handler = async (event) => event.n % 10 === 3 ? ['three', event.more ?? null] : event.n * 2;",
+            ),
+        ),
+    ] {
+        client.deploy(&function);
+        let mut request = 0;
+        let mut call = |n: i64, more: i64| {
+            request += 1;
+            let reply = client.invoke("shown", &json!({"n": n, "more": more, "request": request})).expect(200);
+            (reply.served_by().to_owned(), reply.json())
+        };
+        let mut n = 0;
+        wait_for("results to be kept", 2 * SOON, || {
+            n += 1;
+            call(n, n);
+            let proof = proof(&client);
+            assert_ne!(proof["state"], "quarantined", "{name}: {proof}");
+            (proof["state"] == "serving").then_some(())
+        });
+        assert_eq!(call(5_001, 1), ("computed".into(), json!(10_002)), "{name}");
+        assert_eq!(call(5_001, 2), ("hit".into(), json!(10_002)), "{name}: neither the request nor `more` is read");
+        assert_eq!(call(5_003, 1), ("computed".into(), json!(["three", 1])), "{name}");
+        assert_eq!(call(5_003, 1), ("hit".into(), json!(["three", 1])), "{name}");
+        assert_eq!(call(5_003, 2), ("computed".into(), json!(["three", 2])), "{name}: here `more` is read");
+        assert_eq!(call(5_011, 2), ("computed".into(), json!(10_022)), "{name}");
+    }
+}
+
+#[test]
+fn an_event_that_escapes_whole_counts_whole() {
+    let client = platform().tenant("whole");
+    client.deploy(&function(
+        "import json\ndef handler(event, context):\n    return len(json.dumps(event, sort_keys=True))",
+    ));
+    assert_eq!(reach(&client, &["serving", "quarantined"])["state"], "serving");
+    for request in 0..2 {
+        let reply = client.invoke("shown", &json!({"n": 7_777, "request": request})).expect(200);
+        assert_eq!(reply.served_by(), "computed");
+    }
 }

@@ -90,24 +90,24 @@ pub fn reduced(event: &[u8], parts: &[JsonPointer]) -> Option<Bytes> {
     let Value::Object(event) = serde_json::from_slice(event).ok()? else { return None };
     let mut reduced = Map::new();
     for part in parts {
-        copy(&event, &mut reduced, part.as_str().split('/').skip(1));
+        let names: Vec<&str> = part.as_str().split('/').skip(1).collect();
+        copy(&event, &mut reduced, &names);
     }
     (reduced != event).then(|| serde_json::to_vec(&reduced).ok().map(Bytes::from)).flatten()
 }
 
-fn copy<'a>(from: &Map<String, Value>, to: &mut Map<String, Value>, mut names: impl Iterator<Item = &'a str>) {
-    let Some(name) = names.next() else { return };
+fn copy(from: &Map<String, Value>, to: &mut Map<String, Value>, names: &[&str]) {
+    let Some((name, below)) = names.split_first() else { return };
     let name = name.replace("~1", "/").replace("~0", "~");
-    let Some(value) = from.get(&name) else { return };
-    let mut names = names.peekable();
-    match value {
-        Value::Object(inner) if names.peek().is_some() => {
+    match from.get(&name) {
+        None => {}
+        Some(Value::Object(inner)) if !below.is_empty() => {
             let place = to.entry(name).or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(place) = place {
-                copy(inner, place, names);
+                copy(inner, place, below);
             }
         }
-        whole => drop(to.insert(name, whole.clone())),
+        Some(whole) => drop(to.insert(name, whole.clone())),
     }
 }
 
