@@ -90,10 +90,33 @@ impl FunctionManifest {
         if self.cache.scope == CacheScope::Public {
             list.push("cache.scope = \"public\" has no effect yet: results are shared within the tenant".to_owned());
         }
-        if self.precompute.enabled {
-            list.push("precompute.enabled has no effect yet: nothing is computed ahead of calls".to_owned());
+        if let Some(reason) = self.reaches_outside() {
+            if self.precompute.enabled {
+                list.push(format!("precompute.enabled has no effect: {reason}"));
+            }
+            if self.cache.mode == CacheMode::Proven {
+                list.push(format!("cache.mode = \"proven\" keeps nothing: {reason}"));
+            }
         }
         list
+    }
+
+    /// Why running a call again, or one that nobody asked for, may change or depend on something outside the sandbox; nothing
+    /// where it cannot.
+    #[must_use]
+    pub fn reaches_outside(&self) -> Option<&'static str> {
+        if self.network != Network::None {
+            return Some(
+                "it has a network: what it finds there may change, and running it again may change something there",
+            );
+        }
+        if !self.helpers.is_empty() {
+            return Some("it calls helpers, which keep state");
+        }
+        match self.runtime {
+            Runtime::Python3 | Runtime::Node => None,
+            _ => Some("its runtime cannot be given another clock and time zone"),
+        }
     }
 
     /// The whole configuration as bytes that are the same whenever the configuration is, for the version digest.

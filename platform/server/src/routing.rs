@@ -19,7 +19,7 @@ use raas_core::{
 
 use crate::helpers::{HelperRoute, RuntimeCalls, Switchboard};
 use crate::precompute::{BankBook, BankCell};
-use crate::proof::{Parts, Projections, ProofBook, ProofCell, reaches_outside};
+use crate::proof::{Parts, Projections, ProofBook, ProofCell};
 use crate::scheduler::{Role, Scheduler, VersionPool, VersionSpec};
 
 /// Who is calling, and what they may do. Had only by presenting a key.
@@ -167,7 +167,7 @@ pub type ResultCheck = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 
 /// Whether the platform is to find out itself which parts of an event decide a version's results.
 fn learns_key(manifest: &FunctionManifest) -> bool {
-    manifest.cache.mode == CacheMode::Proven && manifest.cache.key.is_none() && reaches_outside(manifest).is_none()
+    manifest.cache.mode == CacheMode::Proven && manifest.cache.key.is_none() && manifest.reaches_outside().is_none()
 }
 
 /// Pools of a version beside the one that answers its calls.

@@ -10,8 +10,6 @@ use raas_core::{FunctionId, FunctionManifest, ResultKey};
 use raas_results::predict::Bank;
 use serde_json::Value;
 
-use crate::proof::reaches_outside;
-
 /// Results computed ahead that are looked after until somebody asks for them, for each version; the oldest is taken for lost.
 const UNASKED_MAX: usize = 512;
 
@@ -55,7 +53,7 @@ pub struct BankBook {
 impl BankBook {
     /// A version's bank; nothing where its author does not want it, or its code reaches outside its sandbox.
     pub fn cell(&self, function: FunctionId, version: u32, manifest: &FunctionManifest) -> Option<Arc<BankCell>> {
-        if !manifest.precompute.enabled || reaches_outside(manifest).is_some() {
+        if !manifest.precompute.enabled || manifest.reaches_outside().is_some() {
             return None;
         }
         let mut cells = self.cells.lock();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use raas_core::manifest::CacheMode;
-use raas_core::{FunctionId, FunctionManifest, Network, Runtime, TimestampUs};
+use raas_core::{FunctionId, FunctionManifest, TimestampUs};
 use raas_results::{Difference, Proof, ProofState};
 use raas_store::{ProofRow, Store, StoreError};
 
@@ -83,7 +83,7 @@ impl ProofBook {
     /// What is known of a version; nothing where its results are not looked at: they are not kept, or running a call again
     /// could change something elsewhere and its author answers for them.
     pub fn cell(&self, function: FunctionId, version: u32, manifest: &FunctionManifest) -> Option<Arc<ProofCell>> {
-        let outside = reaches_outside(manifest);
+        let outside = manifest.reaches_outside();
         let (declared, refused) = match (manifest.cache.mode, outside) {
             (CacheMode::Off, _) | (CacheMode::Declared, Some(_)) => return None,
             (CacheMode::Declared, None) => (true, None),
@@ -152,21 +152,5 @@ fn row(function: FunctionId, version: u32, cell: &ProofCell, now: TimestampUs) -
         state: proof.state.as_str().to_owned(),
         body: serde_json::to_string(&proof).unwrap_or_default(),
         updated: now,
-    }
-}
-
-/// Why running a call of a version again may change, or depend on, something outside it; nothing where it cannot.
-pub fn reaches_outside(manifest: &FunctionManifest) -> Option<&'static str> {
-    if manifest.network != Network::None {
-        return Some(
-            "it has a network: what it finds there may change, and running it again may change something there",
-        );
-    }
-    if !manifest.helpers.is_empty() {
-        return Some("it calls helpers, which keep state");
-    }
-    match manifest.runtime {
-        Runtime::Python3 | Runtime::Node => None,
-        _ => Some("its runtime cannot be given another clock and time zone"),
     }
 }

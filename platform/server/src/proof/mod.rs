@@ -7,6 +7,6 @@ mod book;
 mod projection;
 mod prover;
 
-pub use book::{ProofBook, ProofCell, reaches_outside};
+pub use book::{ProofBook, ProofCell};
 pub use projection::{Parts, Projections};
 pub use prover::{Prover, ProverTask, Sampled};
