@@ -17,6 +17,7 @@ mod machine;
 mod peers;
 mod platform;
 mod report;
+mod results;
 mod routing;
 mod warm;
 
@@ -77,6 +78,12 @@ pub enum Figure {
     HelperEmbedding,
     /// What helpers keep, over kills of everything.
     HelperKills,
+    /// A lookup in the memory tier, in process.
+    ResultLookup,
+    /// Computations of a result that expires under load.
+    ResultExpiry,
+    /// What proofs suspect and what they let through; takes some minutes.
+    ResultProof,
 }
 
 impl Figure {
@@ -94,6 +101,9 @@ impl Figure {
             Self::HelperChanges => "helper-changes",
             Self::HelperEmbedding => "helper-embedding",
             Self::HelperKills => "helper-kills",
+            Self::ResultLookup => "result-lookup",
+            Self::ResultExpiry => "result-expiry",
+            Self::ResultProof => "result-proof",
         }
     }
 }
@@ -139,6 +149,9 @@ pub fn run(arguments: &BenchArguments, json: bool) -> anyhow::Result<()> {
             Figure::HelperChanges => helpers::changes(&plan, rows),
             Figure::HelperEmbedding => helpers::embedding(&plan, &peers, rows),
             Figure::HelperKills => helpers::kills(&plan, rows),
+            Figure::ResultLookup => results::lookup(&plan, rows),
+            Figure::ResultExpiry => results::expiry(&plan, rows),
+            Figure::ResultProof => results::proof(&plan, rows),
         };
         if let Err(error) = measured {
             plan.say(&format!("{}: {error:#}", figure.name()));

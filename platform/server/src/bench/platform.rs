@@ -344,6 +344,16 @@ impl Client {
         drain(&mut answer)
     }
 
+    /// What is kept of a function's results, and what is known of them.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn results(&self, function: &str) -> anyhow::Result<Value> {
+        let url = format!("{}/v1/functions/{function}/results", self.url);
+        let text = self.agent.get(&url).header("Authorization", &self.bearer()).call()?.body_mut().read_to_string()?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// Reads `/metrics`.
     ///
     /// # Errors
