@@ -129,3 +129,30 @@ fn a_manifest_says_what_is_wrong_with_its_candidates() {
     let refused = client.upload(&Function::python("slow", manifest, SLOW).archive()).text();
     assert!(refused.contains("precompute.candidates"), "{refused}");
 }
+
+#[test]
+fn the_books_outlive_the_platform() {
+    let settings = "[pool]\npython3 = 1\nnode = 0\n";
+    let platform = Options::new().settings(settings).start();
+    let client = platform.tenant("books");
+    slow(&client, ENABLED);
+    let mut next = 0;
+    let used = |client: &Client| books(client)["total"]["used"].as_u64().unwrap();
+    wait_for("an answer that was computed ahead", 2 * SOON, || {
+        next += 1;
+        client.invoke("slow", &json!({"n": next})).expect(200);
+        std::thread::sleep(Duration::from_millis(30));
+        (used(&client) >= 3).then_some(())
+    });
+    platform.stop().unwrap();
+    let again = Options::new().data(&platform.data).settings(settings).start();
+    let client = Client::new(&again.admin.url, &client.key, "books");
+    let kept = books(&client);
+    assert!(used(&client) >= 3 && kept["calls"].as_i64() >= Some(next - 1), "{kept:#}");
+    assert!(kept["saved"].as_str().unwrap().parse::<f64>().unwrap() > 0.0, "{kept:#}");
+    client.invoke("slow", &json!({"n": -7})).expect(200);
+    wait_for("more calls in the same books", SOON, || {
+        (books(&client)["calls"].as_i64() > kept["calls"].as_i64()).then_some(())
+    });
+    again.finish();
+}

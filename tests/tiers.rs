@@ -100,16 +100,17 @@ fn pair(database: &str, redis: &Redis) -> Pair {
 
 #[test]
 fn two_platforms_on_one_redis_compute_once() {
+    const CALLERS: usize = 1_000;
     let redis = Redis::start();
     let Pair { one, two, clients } = pair("once", &redis);
     let event = json!({"s": 0.5});
-    let replies = in_parallel(60, |at| clients[at % 2].invoke("draws", &event).expect(200));
+    let replies = in_parallel(CALLERS, |at| clients[at % 2].invoke("draws", &event).expect(200));
     assert!(replies.iter().all(|reply| reply.body == replies[0].body), "one execution over both");
     let computed = replies.iter().filter(|reply| reply.served_by() == "computed").count();
     assert_eq!(computed, 1);
     for client in &clients {
         wait_for("the usage of both in the one database", SOON, || {
-            (client.served("draws").values().sum::<usize>() == 60).then_some(())
+            (client.served("draws").values().sum::<usize>() == CALLERS).then_some(())
         });
     }
 

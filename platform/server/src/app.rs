@@ -185,6 +185,16 @@ impl App {
         Ok(())
     }
 
+    /// Writes what has been learnt of results since the last time; what cannot be written now is with the next.
+    pub async fn save_known(&self) {
+        let now = self.clock.now();
+        let proofs = self.routing.proofs.save(&self.store, now).await;
+        let books = self.routing.banks.save(&self.store, now).await;
+        if let Err(error) = proofs.and(books) {
+            tracing::warn!(error = %error, "what is known of results could not be written; it is tried again");
+        }
+    }
+
     /// Drops results here only.
     pub fn apply_purge(&self, purge: Purge, at: TimestampUs) {
         if !self.invoker.results.purge(purge, at) {

@@ -242,6 +242,11 @@ async fn run_with(
         .await
         .context("what is known of results cannot be read from the database")?;
     app.routing.proofs.apply(proofs);
+    let books = store
+        .precompute_books()
+        .await
+        .context("the books of what was computed ahead cannot be read from the database")?;
+    app.routing.banks.load(books);
     app.load_purges().await.context("what was purged cannot be read from the database")?;
     app.load_routing().await.context("functions and keys cannot be read from the database")?;
     app.helpers.load(&app).await.context("helper instances cannot be read from the database")?;
@@ -309,9 +314,7 @@ async fn run_with(
         let _ = tokio::time::timeout(CUT_OFF_WITHIN, &mut drain).await;
     }
     app.helpers.finish(&app).await;
-    if let Err(error) = app.routing.proofs.save(&store, clock.now()).await {
-        tracing::warn!(error = %error, "what is known of results since the last look is lost");
-    }
+    app.save_known().await;
     ended.cancel();
     if tokio::time::timeout(TASKS_END_WITHIN, background.wait()).await.is_err() {
         tracing::warn!("a background task did not end in time");

@@ -25,6 +25,7 @@ mod idempotency;
 mod invocations;
 mod keys;
 mod logs;
+mod precompute_books;
 mod proofs;
 mod results;
 mod routing;
@@ -51,6 +52,7 @@ pub use idempotency::{IdempotencyBegin, IdempotencyReservation, IdempotentReques
 pub use invocations::{ClaimedInvocation, Enqueued, InvocationOutcome, InvocationRow, InvocationState, NewInvocation};
 pub use keys::{KeyRow, NewKey};
 pub use logs::{LogCursor, LogFilter, LogLine, LogRow};
+pub use precompute_books::PrecomputeBooksRow;
 pub use proofs::ProofRow;
 pub use results::ResultEntry;
 pub use routing::RoutingRows;

@@ -3,7 +3,7 @@
 use super::proposal::Source;
 
 /// The sums of one source.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Account {
     /// Predictions that were checked, computed or not.
     pub predicted: u64,
@@ -49,7 +49,7 @@ impl Account {
 }
 
 /// The sums of a bank.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ledger {
     /// Calls.
     pub calls: u64,
@@ -65,6 +65,14 @@ impl Ledger {
 
     pub(super) const fn of_mut(&mut self, source: Source) -> &mut Account {
         &mut self.accounts[source.index()]
+    }
+
+    /// This and another, of the same version at another time, together.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        self.calls += other.calls;
+        self.accounts.iter_mut().zip(&other.accounts).for_each(|(account, more)| account.add(more));
+        self
     }
 
     /// All sources together.

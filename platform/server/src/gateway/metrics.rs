@@ -75,6 +75,17 @@ fn gather(app: &App) -> Registry {
     counter("calls_refused", "Calls refused because too many were in progress", app.admission.refused());
     counter("call_errors", "Calls answered with an error", errors);
     counter("spans_dropped", "Spans dropped because the collector was slow or away", app.invoker.traces.dropped());
+    let (prover, precomputer) = (&app.invoker.prover.dropped, &app.invoker.precomputer.dropped);
+    counter(
+        "samples_dropped",
+        "Sampled calls that were not run again for want of room",
+        prover.load(Ordering::Relaxed),
+    );
+    counter(
+        "observations_dropped",
+        "Calls that predictors did not learn from for want of room",
+        precomputer.load(Ordering::Relaxed),
+    );
     counter("log_lines_dropped", "Log lines dropped because the queue was full", app.logs.dropped());
 
     counter("egress_connections", "Connections that sandboxes made to the outside", egress.connections_opened);

@@ -35,7 +35,7 @@ pub struct ResultsView {
     pub served: ServedCounts,
     /// What is known of whether results depend on nothing but the event, by version, the newest first.
     pub proofs: Vec<ProofView>,
-    /// What was computed before anybody asked, by version, the newest first, since the platform started.
+    /// What was computed before anybody asked, by version, the newest first, since the version was deployed.
     pub precomputed: Vec<PrecomputedView>,
 }
 
@@ -115,7 +115,7 @@ impl AccountView {
 impl PrecomputedView {
     fn of(prices: &PriceList, version: &VersionRoute, cell: &BankCell) -> Self {
         let state = cell.state.lock();
-        let ledger = state.bank.ledger();
+        let ledger = state.books();
         let total = ledger.total();
         // More than a currency can say is more than anybody will read.
         let cost = |us| {

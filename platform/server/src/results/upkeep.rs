@@ -55,9 +55,7 @@ async fn trim(app: &App, database: Option<&DatabaseTier>) {
 async fn save(app: &App) {
     loop {
         tokio::time::sleep(SAVE_EVERY).await;
-        if let Err(error) = app.routing.proofs.save(&app.store, app.clock.now()).await {
-            tracing::warn!(error = %error, "what is known of results could not be written; trying again");
-        }
+        app.save_known().await;
     }
 }
 
