@@ -10,7 +10,7 @@ use raas_core::{FunctionId, FunctionManifest, TimestampUs};
 use raas_results::{Difference, Proof, ProofState};
 use raas_store::{ProofRow, Store, StoreError};
 
-/// Of results that their author answers for, one of so many hits is run again.
+/// of results that their author answers for, one of so many hits may be run again.
 const DECLARED_EVERY: u64 = 100;
 
 /// What is known of one version.

@@ -1,7 +1,7 @@
 //! Runs sampled calls again, one after another, when nothing else wants the machine.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -36,6 +36,10 @@ const BUSY_MAX: Duration = Duration::from_secs(10);
 
 /// How long a run may wait for a sandbox.
 const SANDBOX_WITHIN: Duration = Duration::from_secs(30);
+
+/// After a look at a result that its author answers for, none is taken for so many times as long: these looks take at most about a
+/// hundredth of a processor, whatever the load.
+const DECLARED_RESTS: u32 = 99;
 
 /// A sandbox for checks is given up after about so many runs: the next one differs from it.
 const RUNS_A_SANDBOX: u32 = 8;
@@ -78,6 +82,8 @@ pub struct Prover {
     tasks: mpsc::Sender<ProverTask>,
     waiting: Mutex<mpsc::Receiver<ProverTask>>,
     waiting_bytes: AtomicU64,
+    /// A result that its author answers for is being looked at, or one was a moment ago.
+    declared_rests: AtomicBool,
     /// Sampled calls that found no room.
     pub dropped: AtomicU64,
 }
@@ -85,7 +91,13 @@ pub struct Prover {
 impl Default for Prover {
     fn default() -> Self {
         let (tasks, waiting) = mpsc::channel(TASKS_MAX);
-        Self { tasks, waiting: Mutex::new(waiting), waiting_bytes: AtomicU64::new(0), dropped: AtomicU64::new(0) }
+        Self {
+            tasks,
+            waiting: Mutex::new(waiting),
+            waiting_bytes: AtomicU64::new(0),
+            declared_rests: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+        }
     }
 }
 
@@ -99,10 +111,17 @@ enum Run {
 impl Prover {
     /// Has a call run again when there is time.
     pub fn offer(&self, task: ProverTask) {
+        if task.proof.declared && self.declared_rests.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let bytes = task.bytes();
         let (proof, sampled) = (Arc::clone(&task.proof), task.sampled);
         let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let declared = task.proof.declared;
         if waiting + bytes > TASKS_MAX_BYTES || self.tasks.try_send(task).is_err() {
+            if declared {
+                self.declared_rests.store(false, Ordering::Relaxed);
+            }
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
             if sampled == Sampled::Shadow {
@@ -118,7 +137,15 @@ impl Prover {
             loop {
                 let Some(task) = prover.waiting.lock().await.recv().await else { return };
                 prover.waiting_bytes.fetch_sub(task.bytes(), Ordering::Relaxed);
+                let begun = Instant::now();
                 settle(&app, &task).await;
+                if task.proof.declared {
+                    let (app, rest) = (Arc::clone(&app), begun.elapsed() * DECLARED_RESTS);
+                    tokio::spawn(async move {
+                        tokio::time::sleep(rest).await;
+                        app.invoker.prover.declared_rests.store(false, Ordering::Relaxed);
+                    });
+                }
             }
         };
         tokio::select! {
