@@ -14,6 +14,7 @@
 //! a body-length count values       an array
 //! o body-length count (length key value)…    an object, by the bytes of its keys
 //! P count (length pointer (- | + value))…    a projection; - where the event has nothing there
+//! R count (length pointer kind… (- | + value))…   what a run read, with the first byte of each value on the way
 //! ```
 
 mod canonical;
@@ -35,6 +36,7 @@ pub(crate) mod tag {
     pub(crate) const ARRAY: u8 = b'a';
     pub(crate) const OBJECT: u8 = b'o';
     pub(crate) const PROJECTION: u8 = b'P';
+    pub(crate) const READ: u8 = b'R';
     pub(crate) const ABSENT: u8 = b'-';
     pub(crate) const PRESENT: u8 = b'+';
 }

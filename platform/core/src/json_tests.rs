@@ -318,3 +318,27 @@ fn deep_reordering_stays_linear() {
     assert!(event.whole().len() > 4 << 20);
     assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
 }
+
+#[test]
+fn what_a_run_read_says_what_lies_on_the_way() {
+    let pointers = [JsonPointer::parse("/a/b").unwrap(), JsonPointer::parse("/c").unwrap()];
+    let read = |event: &str| CanonicalEvent::parse(event.as_bytes()).unwrap().project_read(&pointers);
+    let ways = [
+        "{}",
+        r#"{"a":null}"#,
+        r#"{"a":5}"#,
+        r#"{"a":{}}"#,
+        r#"{"a":[]}"#,
+        r#"{"a":{"b":1}}"#,
+        r#"{"a":{"b":null}}"#,
+        "1",
+        "[]",
+    ];
+    for (at, one) in ways.iter().enumerate() {
+        for other in &ways[at + 1..] {
+            assert_ne!(read(one), read(other), "{one} and {other}");
+        }
+    }
+    assert_eq!(read(r#"{"a":{"b":1,"x":2},"y":3}"#), read(r#"{"y":4,"a":{"b":1}}"#));
+    assert_ne!(read(r#"{"a":{"b":1}}"#), CanonicalEvent::parse(br#"{"a":{"b":1}}"#).unwrap().project(&pointers));
+}

@@ -93,6 +93,14 @@ impl TagTemplate {
         &self.text
     }
 
+    /// The parts of the event that it is made of.
+    pub fn pointers(&self) -> impl Iterator<Item = &JsonPointer> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Pointer(pointer) => Some(pointer),
+        })
+    }
+
     /// The tag of a call with this event; nothing where the event has no text, number or truth value at a pointer.
     #[must_use]
     pub fn of(&self, event: &CanonicalEvent, tenant: TenantId) -> Option<Tag> {

@@ -83,6 +83,9 @@ pub struct Proof {
     pub differed: u64,
     /// The last difference.
     pub difference: Option<Difference>,
+    /// What the handler reads of its event cannot be told: all of it counts.
+    #[serde(default)]
+    pub counts_whole: bool,
     /// Calls in shadow that are being run again.
     #[serde(skip)]
     pending: u64,

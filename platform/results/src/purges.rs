@@ -4,10 +4,9 @@
 //! result's computation began; both are read from the platform's clock.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use parking_lot::RwLock;
-use raas_core::{FunctionId, ResultKey, Tag, TenantId, TimestampUs, limits};
+use raas_core::{FunctionId, ResultKey, Tag, TenantId, TimestampUs};
 
 use crate::result::StoredResult;
 
@@ -27,6 +26,8 @@ pub enum Purge {
     Tag(FunctionId, Tag),
     /// A tenant's with a tag, of all its functions.
     TenantTag(TenantId, Tag),
+    /// All of a tenant's.
+    Tenant(TenantId),
 }
 
 impl Purge {
@@ -38,6 +39,7 @@ impl Purge {
             Self::Key(function, purged) => result.function == *function && key == purged,
             Self::Tag(function, tag) => result.function == *function && result.tags.contains(tag),
             Self::TenantTag(tenant, tag) => result.tenant == *tenant && result.tags.contains(tag),
+            Self::Tenant(tenant) => result.tenant == *tenant,
         }
     }
 }
@@ -52,16 +54,13 @@ impl Purges {
     /// Remembers a purge. A later one of the same takes its place, an earlier one does not. Returns whether it was news.
     pub fn record(&self, purge: Purge, at: TimestampUs) -> bool {
         let mut known = self.at.write();
-        if known.len() >= PURGES_MAX && !known.contains_key(&purge) {
-            let oldest = at.saturating_sub(Duration::from_secs(u64::from(limits::CACHE_TTL_MAX_S)));
-            known.retain(|_, when| *when > oldest);
-        }
         let purge = match purge {
             Purge::Version(function, _) | Purge::Key(function, _) | Purge::Tag(function, _)
                 if known.len() >= PURGES_MAX =>
             {
                 Purge::Function(function)
             }
+            Purge::TenantTag(tenant, _) if known.len() >= PURGES_MAX => Purge::Tenant(tenant),
             other => other,
         };
         let before = known.insert(purge, at);
@@ -81,7 +80,12 @@ impl Purges {
             return false;
         }
         let function = result.function;
-        let whole = [Purge::Function(function), Purge::Version(function, result.version), Purge::Key(function, *key)];
+        let whole = [
+            Purge::Function(function),
+            Purge::Version(function, result.version),
+            Purge::Key(function, *key),
+            Purge::Tenant(result.tenant),
+        ];
         let tagged =
             result.tags.iter().flat_map(|&tag| [Purge::Tag(function, tag), Purge::TenantTag(result.tenant, tag)]);
         whole.into_iter().chain(tagged).any(|purge| known.get(&purge).is_some_and(|at| result.began_at <= *at))
@@ -97,6 +101,7 @@ impl std::fmt::Display for Purge {
             Self::Key(function, key) => write!(f, "key:{function}:{key}"),
             Self::Tag(function, tag) => write!(f, "tag:{function}:{}", tag.0),
             Self::TenantTag(tenant, tag) => write!(f, "tenant-tag:{tenant}:{}", tag.0),
+            Self::Tenant(tenant) => write!(f, "tenant:{tenant}:"),
         }
     }
 }
@@ -117,6 +122,7 @@ impl std::str::FromStr for Purge {
             "version" => Self::Version(function()?, what.parse().map_err(|_| ())?),
             "key" => Self::Key(function()?, what.parse().map_err(|_| ())?),
             "tag" => Self::Tag(function()?, tag()?),
+            "tenant" => Self::Tenant(whose.parse().map_err(|_| ())?),
             "tenant-tag" => Self::TenantTag(whose.parse().map_err(|_| ())?, tag()?),
             _ => return Err(()),
         })
@@ -141,6 +147,7 @@ mod tests {
             Purge::Key(function, key),
             Purge::Tag(function, tag),
             Purge::TenantTag(kept.tenant, tag),
+            Purge::Tenant(kept.tenant),
         ] {
             let purges = Purges::default();
             assert!(!purges.cover(&key, &kept));
@@ -151,7 +158,9 @@ mod tests {
             purges.record(purge, TimestampUs(0));
             assert!(purges.cover(&key, &kept), "an earlier purge takes nothing back");
             assert_eq!(purge.to_string().parse(), Ok(purge));
-            assert!(!purges.cover(&other, &result(2, 1, 0)) && !purge.is_of(&other, &result(2, 1, 0)), "{purge:?}");
+            let mut others = result(2, 1, 0);
+            others.tenant = TenantId::from_bytes([8; 16]);
+            assert!(!purges.cover(&other, &others) && !purge.is_of(&other, &others), "{purge:?}");
         }
         assert!(!Purge::Version(function, 2).is_of(&key, &kept) && !Purge::Key(function, other).is_of(&key, &kept));
     }
@@ -163,7 +172,10 @@ mod tests {
         for number in 0..PURGES_MAX as u64 + 10 {
             purges.record(Purge::Tag(kept.function, Tag(number)), kept.began_at);
         }
-        assert!(purges.at.read().len() <= PURGES_MAX + 1);
+        for number in 0..100 {
+            purges.record(Purge::TenantTag(kept.tenant, Tag(number)), kept.began_at);
+        }
+        assert!(purges.at.read().len() <= PURGES_MAX + 2);
         assert!(purges.cover(&ResultKey::from_bytes([1; 32]), &kept));
     }
 }

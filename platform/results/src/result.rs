@@ -55,8 +55,8 @@ pub struct StoredResult {
     pub unasked: AtomicBool,
 }
 
-/// What may be done with a kept result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What may be done with a kept result, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Hand it out.
     Fresh,

@@ -48,7 +48,7 @@ pub struct SharedLease {
 
 impl ResultStore {
     /// Joins the flight of a key over all platforms, or starts it. Waits for another's result until `until`.
-    pub async fn join_shared(&self, sought: &Sought, clock: &dyn Clock, until: Instant) -> SharedFlight {
+    pub async fn join_shared(&self, sought: &Sought<'_>, clock: &dyn Clock, until: Instant) -> SharedFlight {
         let Some((redis, guard)) = &self.shared else { return SharedFlight::Alone };
         if sought.expected_us.is_some_and(|expected| !guard.is_worth(expected)) {
             return SharedFlight::Alone;
@@ -62,7 +62,7 @@ impl ResultStore {
             let Some(leads) = guard.ask(redis.lease(&sought.key, &token, HOLD)).await else { break };
             let lease = leads.then(|| SharedLease::new(redis, guard, sought.key, token));
             // Whoever held the lease before may have landed since this platform looked.
-            if let Some((result, Standing::Fresh)) = self.get_from(guard, sought, clock.now()).await {
+            if let Some((result, Standing::Fresh)) = self.get_from(guard, sought, &sought.key, clock.now()).await {
                 return SharedFlight::Landed(result);
             }
             if let Some(lease) = lease {

@@ -27,9 +27,11 @@ pub struct ResultStoreOptions {
 
 /// What is sought below memory.
 #[derive(Debug, Clone, Copy)]
-pub struct Sought {
-    /// Under which key.
+pub struct Sought<'a> {
+    /// Under which key: that of the whole event, under which a result is right whatever its run read.
     pub key: ResultKey,
+    /// Under which keys it may lie as well.
+    pub others: &'a [ResultKey],
     /// Whose.
     pub tenant: TenantId,
     /// Of which function.
@@ -82,15 +84,17 @@ impl ResultStore {
     }
 
     /// The result of a key that memory does not have, from the tiers below. It is in memory on return.
-    pub async fn get_below(&self, sought: &Sought, now: TimestampUs) -> Option<(Arc<StoredResult>, Standing)> {
+    pub async fn get_below(&self, sought: &Sought<'_>, now: TimestampUs) -> Option<(Arc<StoredResult>, Standing)> {
         for (depth, tier) in self.tiers.iter().enumerate() {
             if sought.expected_us.is_some_and(|expected| !tier.is_worth(expected)) {
                 continue;
             }
-            if let Some(found) = self.get_from(tier, sought, now).await {
-                // Others that share the faster tiers want it there.
-                self.tiers[..depth].iter().for_each(|above| above.put_behind(sought.key, &found.0, now));
-                return Some(found);
+            for key in std::iter::once(&sought.key).chain(sought.others) {
+                if let Some(found) = self.get_from(tier, sought, key, now).await {
+                    // Others that share the faster tiers want it there.
+                    self.tiers[..depth].iter().for_each(|above| above.put_behind(*key, &found.0, now));
+                    return Some(found);
+                }
             }
         }
         None
@@ -100,17 +104,18 @@ impl ResultStore {
     pub(crate) async fn get_from(
         &self,
         tier: &GuardedTier,
-        sought: &Sought,
+        sought: &Sought<'_>,
+        key: &ResultKey,
         now: TimestampUs,
     ) -> Option<(Arc<StoredResult>, Standing)> {
-        let result = tier.get(sought.tenant, sought.function, &sought.key).await?;
-        if result.function != sought.function || self.purges.cover(&sought.key, &result) {
+        let result = tier.get(sought.tenant, sought.function, key).await?;
+        if result.function != sought.function || self.purges.cover(key, &result) {
             return None;
         }
         // A refresh is decided when it is next asked for.
         let standing = result.standing(now, || 1.0)?;
         let result = Arc::new(result);
-        self.put_in_memory(sought.key, &result);
+        self.put_in_memory(*key, &result);
         Some((result, standing))
     }
 
@@ -125,6 +130,10 @@ impl ResultStore {
     }
 
     fn put_in_memory(&self, key: ResultKey, result: &Arc<StoredResult>) -> bool {
+        // What began to be computed later knows better; it has landed before this.
+        if self.memory.peek(&key).is_some_and(|there| there.began_at > result.began_at) {
+            return true;
+        }
         if self.purges.cover(&key, result) || !self.memory.put(key, Arc::clone(result)) {
             return false;
         }

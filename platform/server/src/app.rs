@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId, TimestampUs};
+use raas_core::{Clock, FunctionId, FunctionName, PriceList, TenantId, TimestampUs, limits};
 use raas_helpers::StateWriter;
 use raas_results::Purge;
 use raas_store::{AliasRow, FunctionRow, Store, StoreError, VersionRow};
@@ -18,6 +18,9 @@ use crate::helpers::HelperManager;
 use crate::invoke::Invoker;
 use crate::logs::LogWriter;
 use crate::routing::{AliasRoute, FunctionDefinition, Routing, Scope, Scopes, VersionDefinition};
+
+/// How long ago what is purged may be and still matter: no result is kept for longer.
+const REMEMBERED: Duration = Duration::from_secs(limits::CACHE_TTL_MAX_S as u64 * 2);
 
 /// Rows read at a time when all of a function's versions are wanted.
 const VERSIONS_PER_READ: u32 = 100;
@@ -165,8 +168,6 @@ impl App {
         let _changing = self.changing.lock().await;
         let id = self.store.function_delete(tenant, name, self.clock.now()).await?;
         self.routing.remove_function(&tenant, name.as_str());
-        self.routing.proofs.remove(id);
-        self.routing.banks.remove(id);
         self.invoker.results.purge(Purge::Function(id), self.clock.now());
         self.invoker.results.purge_below(Purge::Function(id)).await;
         Ok(())
@@ -203,7 +204,7 @@ impl App {
         let snapshot = self.routing.load();
         let concerned = snapshot.functions().filter(|function| match purge {
             Purge::Function(id) | Purge::Version(id, _) | Purge::Key(id, _) | Purge::Tag(id, _) => id == function.id,
-            Purge::TenantTag(tenant, _) => tenant == function.tenant,
+            Purge::TenantTag(tenant, _) | Purge::Tenant(tenant) => tenant == function.tenant,
         });
         for function in concerned {
             function.counters.purges.fetch_add(1, Ordering::Relaxed);
@@ -225,7 +226,7 @@ impl App {
     /// # Errors
     /// The database does not answer.
     pub async fn load_purges(&self) -> Result<(), StoreError> {
-        self.apply_purges(&self.store.result_purges_since(TimestampUs(0)).await?);
+        self.apply_purges(&self.store.result_purges_since(self.clock.now().saturating_sub(REMEMBERED)).await?);
         Ok(())
     }
 

@@ -206,12 +206,13 @@ impl VersionRoute {
     /// The keys under which the result of a call may lie, too, because runs were seen to read only parts of their events.
     pub fn other_keys(&self, event: &CanonicalEvent, helper_epochs: &[u64]) -> Box<[ResultKey]> {
         let Some(projections) = &self.projections else { return Box::default() };
-        projections.sets().iter().map(|parts| self.key_of_parts(event, parts, helper_epochs)).collect()
+        let sets = projections.sets(event.whole().len());
+        sets.iter().map(|parts| self.key_of_parts(event, parts, helper_epochs)).collect()
     }
 
     /// The key of the result of a run that read only these parts of its event.
     pub fn key_of_parts(&self, event: &CanonicalEvent, parts: &Parts, helper_epochs: &[u64]) -> ResultKey {
-        self.key_prefix.key_with_data_versions(&event.project(parts), helper_epochs)
+        self.key_prefix.key_with_data_versions(&event.project_read(parts), helper_epochs)
     }
 
     /// By what the result of a call with this event can be dropped.
@@ -493,6 +494,8 @@ impl Routing {
         if let Some(of_tenant) = functions.get_mut(tenant)
             && let Some(removed) = Arc::make_mut(of_tenant).remove(name)
         {
+            self.proofs.remove(removed.id);
+            self.banks.remove(removed.id);
             for version in removed.versions.values() {
                 version.pool.close();
                 version.spares.close();
@@ -507,38 +510,41 @@ impl Routing {
         let versions = versions
             .into_iter()
             .map(|version| {
-                let pool = known
-                    .and_then(|known| known.versions.get(&version.number))
-                    .map(|known| Arc::clone(&known.pool))
-                    .unwrap_or_else(|| {
-                        self.scheduler.version_pool(VersionSpec {
+                let number = version.number;
+                let known = known.and_then(|known| known.versions.get(&number));
+                let proof = self.proofs.cell(id, number, &version.manifest);
+                let projections = learns_key(&version.manifest).then(|| {
+                    let refused = proof.as_ref().is_some_and(|proof| proof.known().counts_whole);
+                    let known = known.and_then(|known| known.projections.clone());
+                    known.unwrap_or_else(|| Arc::new(Projections::new(refused)))
+                });
+                let pool = known.map(|known| Arc::clone(&known.pool)).unwrap_or_else(|| {
+                    self.scheduler.version_pool(VersionSpec {
+                        tenant,
+                        function: id,
+                        version: version.number,
+                        manifest: Arc::clone(&version.manifest),
+                        code_dir: version.code_dir,
+                        helper: None,
+                        helpers: version.manifest.helpers.keys().cloned().collect(),
+                        calls: Arc::new(RuntimeCalls::of_function(
+                            &self.switchboard,
                             tenant,
-                            function: id,
-                            version: version.number,
-                            manifest: Arc::clone(&version.manifest),
-                            code_dir: version.code_dir,
-                            helper: None,
-                            helpers: version.manifest.helpers.keys().cloned().collect(),
-                            calls: Arc::new(RuntimeCalls::of_function(
-                                &self.switchboard,
-                                tenant,
-                                id,
-                                version.manifest.helpers.clone(),
-                            )),
-                            role: Role::Serve,
-                            record_reads: learns_key(&version.manifest),
-                        })
-                    });
+                            id,
+                            version.manifest.helpers.clone(),
+                        )),
+                        role: Role::Serve,
+                        record_reads: projections
+                            .as_ref()
+                            .map(|known| Arc::clone(known.recording()))
+                            .unwrap_or_default(),
+                    })
+                });
                 // Until results are shared between tenants by a rule that also says who may purge them.
                 let scope = SharingScope::Tenant(tenant);
                 let key_prefix = KeyPrefix::new(scope, &version.digest, 0, &raas_core::HelperVersions::new(), "");
                 let key_pointers = version.manifest.cache.key.clone();
-                let number = version.number;
-                let known = known.and_then(|known| known.versions.get(&number));
                 let spares = known.map(|known| Arc::clone(&known.spares)).unwrap_or_default();
-                let proof = self.proofs.cell(id, number, &version.manifest);
-                let projections = learns_key(&version.manifest)
-                    .then(|| known.and_then(|known| known.projections.clone()).unwrap_or_default());
                 let bank = self.banks.cell(id, number, &version.manifest);
                 let route = VersionRoute {
                     number,

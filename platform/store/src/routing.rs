@@ -81,7 +81,7 @@ impl Store {
                  CAST((SELECT COUNT(*) FROM functions WHERE deleted_us IS NOT NULL) AS TEXT) || '/' || \
                  CAST((SELECT COUNT(*) FROM versions) AS TEXT) || '/' || \
                  CAST((SELECT COUNT(*) FROM aliases) AS TEXT) || '/' || \
-                 CAST((SELECT COALESCE(MAX(updated_us), 0) FROM aliases) AS TEXT)",
+                 CAST((SELECT COALESCE(SUM(updated_us % 1000000007), 0) FROM aliases) AS TEXT)",
             )
             .fetch_one(self.reader())
             .await?;

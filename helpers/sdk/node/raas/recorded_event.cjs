@@ -8,8 +8,6 @@ const { inspect } = require("node:util");
 const v8 = require("node:v8");
 
 const INDEX = /^(?:0|[1-9]\d*)$/;
-// The language itself asks for these wherever something is awaited or written as JSON; they mean nothing if they are absent.
-const ASKED_BY_LANGUAGE = ["then", "toJSON"];
 
 /** The proxies of all events, to what they stand for: { raw, recording }. */
 const parts = new WeakMap();
@@ -85,9 +83,8 @@ class Recording {
       const { raw: part, recording } = parts.get(value);
       recording.handOut(part);
     } else if (!Array.isArray(raw)) {
-      if (value !== undefined || !ASKED_BY_LANGUAGE.includes(key)) {
-        this.#reads.lookAt(`${this.#pointers.get(raw)}/${escapedName(key)}`);
-      }
+      // Also `then` and `toJSON`, for which the language itself asks: code may look for them as well, and nobody can tell which it was.
+      this.#reads.lookAt(`${this.#pointers.get(raw)}/${escapedName(key)}`);
     } else if (INDEX.test(key)) {
       this.#reads.lookAt(`${this.#pointers.get(raw)}/${key}`);
     } else if (key === "length") {

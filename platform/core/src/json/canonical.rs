@@ -45,6 +45,33 @@ impl CanonicalEvent {
         out
     }
 
+    /// The canonical bytes of what a run read: like [`CanonicalEvent::project`], and with the kind of everything that was passed on the
+    /// way, so that what is not there is not there in the same way: `{}`, `{"a":null}` and `{"a":{}}` differ at `/a/b`.
+    #[must_use]
+    pub fn project_read(&self, pointers: &[JsonPointer]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(5 + pointers.iter().map(|pointer| pointer.as_str().len() + 40).sum::<usize>());
+        out.push(tag::READ);
+        out.extend_from_slice(&(pointers.len() as u32).to_le_bytes());
+        for pointer in pointers {
+            out.extend_from_slice(&(pointer.as_str().len() as u32).to_le_bytes());
+            out.extend_from_slice(pointer.as_str().as_bytes());
+            let mut value: Option<&[u8]> = Some(&self.bytes);
+            for token in pointer.tokens() {
+                let Some(passed) = value else { break };
+                out.push(passed.first().copied().unwrap_or(tag::ABSENT));
+                value = step(passed, token);
+            }
+            match value.and_then(|value| value.get(..value_length(value)?)) {
+                Some(value) => {
+                    out.push(tag::PRESENT);
+                    out.extend_from_slice(value);
+                }
+                None => out.push(tag::ABSENT),
+            }
+        }
+        out
+    }
+
     /// The text, number or truth value that a pointer names, as text; nothing where there is none of these.
     #[must_use]
     pub fn scalar_text(&self, pointer: &JsonPointer) -> Option<String> {

@@ -166,6 +166,15 @@ fn cache(section: &mut Section<'_>) -> Cache {
         key: cache_key(section),
         scope: section.word("scope", CacheScope::WORDS, CacheScope::from_word).unwrap_or(default.scope),
     };
+    // A result that callers share whom the tag tells apart would be dropped by the tag of one of them only.
+    if let Some(key) = &cache.key {
+        for tag in &cache.tags {
+            if let Some(pointer) = tag.pointers().find(|pointer| !key.contains(pointer)) {
+                let problem = format!("{:?} names {:?}, which is not in cache.key", tag.as_str(), pointer.as_str());
+                section.refuse::<()>("tags", &problem);
+            }
+        }
+    }
     section.refuse_the_rest(
         "mode, ttl_s, stale_while_revalidate_s, stale_if_error_s, errors, error_ttl_s, tags, key, scope",
     );

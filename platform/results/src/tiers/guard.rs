@@ -32,6 +32,12 @@ const OPEN_FOR: Duration = Duration::from_millis(500);
 /// … up to this.
 const OPEN_FOR_MAX: Duration = Duration::from_secs(30);
 
+/// Of the questions that do not seem worth it one in so many is asked.
+const ASKED_ANYWAY: u32 = 64;
+
+/// Bytes of entries that are written at once: what is asked meanwhile waits for no more.
+const BATCH_MAX_BYTES: usize = 1 << 20;
+
 /// Entries that wait to be written; more are dropped.
 const WRITES_WAITING_MAX: usize = 4_096;
 
@@ -72,6 +78,8 @@ pub struct GuardedTier {
     /// What a question takes, moving average, microseconds.
     latency_us: AtomicU32,
     breaker: Mutex<Breaker>,
+    /// Questions that did not seem worth it.
+    asked: AtomicU32,
     sealer: Arc<Sealer>,
     writes: mpsc::Sender<(ResultKey, Arc<StoredResult>)>,
     waiting_bytes: AtomicU64,
@@ -94,6 +102,7 @@ impl GuardedTier {
             tier,
             latency_us,
             breaker: Mutex::default(),
+            asked: AtomicU32::new(1),
             sealer,
             writes,
             waiting_bytes: AtomicU64::new(0),
@@ -114,11 +123,13 @@ impl GuardedTier {
 
     /// Whether a result that took so long to compute is worth asking for, or writing, here: fetching it must take clearly less.
     pub fn is_worth(&self, compute_us: u64) -> bool {
-        compute_us >= 2 * self.latency_us()
+        // One in so many is asked all the same: what a question takes now is known by asking only.
+        compute_us >= 2 * self.latency_us() || self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(ASKED_ANYWAY)
     }
 
-    /// Whether the breaker lets a question through: all while it is closed, one when it has been open for its time.
-    pub fn is_open(&self) -> bool {
+    /// Whether the breaker keeps questions back. Once it has been open for its time it lets one through, and the others wait for
+    /// how that one ends.
+    fn holds_back(&self) -> bool {
         let mut breaker = self.breaker.lock();
         match breaker.open_until {
             Some(until) if Instant::now() < until => true,
@@ -156,7 +167,7 @@ impl GuardedTier {
 
     /// Asks the tier something within its deadline. Nothing where it failed, or the breaker is open.
     pub async fn ask<T>(&self, question: impl Future<Output = Result<T, TierError>>) -> Option<T> {
-        if self.is_open() {
+        if self.holds_back() {
             self.counts.skipped.fetch_add(1, Ordering::Relaxed);
             return None;
         }
@@ -195,8 +206,8 @@ impl GuardedTier {
             }
             Err(unreadable) => {
                 self.counts.unreadable.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(tier = self.name(), error = %unreadable, "a kept result cannot be read and is computed instead");
                 if unreadable == Unreadable::Corrupt {
+                    tracing::warn!(tier = self.name(), "a kept result is corrupt and is computed instead");
                     self.ask(self.tier.remove(key)).await;
                 }
                 None
@@ -209,7 +220,7 @@ impl GuardedTier {
         match purge {
             Purge::Key(_, key) => self.ask(self.tier.remove(&key)).await,
             Purge::Function(function) => self.ask(self.tier.remove_function(function)).await,
-            Purge::Version(..) | Purge::Tag(..) | Purge::TenantTag(..) => None,
+            Purge::Version(..) | Purge::Tag(..) | Purge::TenantTag(..) | Purge::Tenant(_) => None,
         };
     }
 
@@ -254,7 +265,7 @@ impl GuardedTier {
     async fn write(self: &Arc<Self>, batch: Vec<(ResultKey, Arc<StoredResult>)>) {
         let (count, bytes) = (batch.len() as u64, batch.iter().map(|(_, result)| result.body.len() as u64).sum());
         let failure =
-            if self.is_open() { Some("it is left alone for a while".to_owned()) } else { self.put(batch).await };
+            if self.holds_back() { Some("it is left alone for a while".to_owned()) } else { self.put(batch).await };
         if let Some(failure) = &failure {
             tracing::warn!(tier = self.name(), error = %failure, "results could not be written: they stay in memory only");
         }
@@ -295,7 +306,19 @@ impl TierWriter {
             if taken == 0 {
                 return;
             }
-            self.tier.write(std::mem::take(&mut batch)).await;
+            let mut part = Vec::new();
+            let mut bytes = 0;
+            for (key, result) in batch.drain(..) {
+                bytes += result.body.len();
+                part.push((key, result));
+                if bytes >= BATCH_MAX_BYTES {
+                    self.tier.write(std::mem::take(&mut part)).await;
+                    bytes = 0;
+                }
+            }
+            if !part.is_empty() {
+                self.tier.write(part).await;
+            }
             // What comes together is written together.
             tokio::select! {
                 () = tokio::time::sleep(self.tier.tier.gather_for()) => {}

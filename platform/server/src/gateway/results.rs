@@ -309,11 +309,14 @@ fn wanted(app: &App, route: &FunctionRoute, query: &PurgeQuery) -> Result<Vec<Pu
             let event = CanonicalEvent::parse(event.as_bytes())
                 .map_err(|error| invalid(format!("the event is not acceptable JSON: {error}")))?;
             let snapshot = app.routing.load();
-            let keys = route.versions.values().map(|version| {
+            let mut purges = Vec::new();
+            for version in route.versions.values() {
                 let epochs = snapshot.helper_epochs(&route.tenant, &version.manifest.helpers);
-                Purge::Key(route.id, version.result_key(&event, &epochs))
-            });
-            Ok(keys.collect())
+                let whole = version.result_key(&event, &epochs);
+                let keys = std::iter::once(whole).chain(version.other_keys(&event, &epochs));
+                purges.extend(keys.map(|key| Purge::Key(route.id, key)));
+            }
+            Ok(purges)
         }
         _ => Err(invalid("name a version, a tag or an event, not several of them".into())),
     }

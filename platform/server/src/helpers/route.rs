@@ -299,6 +299,6 @@ pub fn spec(
             keys.clone(),
         )),
         role: Role::Serve,
-        record_reads: false,
+        record_reads: Arc::default(),
     })
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raas_contract::{FunctionError, Invoke};
-use raas_core::{CanonicalEvent, InstanceId, ResultKey, TimestampUs, limits};
+use raas_core::{CanonicalEvent, InstanceId, ResultKey, TagTemplate, TimestampUs, limits};
 use raas_results::{ResultKind, StoredResult};
 
 use super::call::{Call, KeptAs, Purpose, Times};
 use super::{Execution, Invoker, queue_wait};
 use crate::helpers::KeyedLease;
 use crate::logs::LogTarget;
-use crate::proof::Parts;
+use crate::proof::Learnt;
 use crate::routing::FunctionCounters;
 use crate::scheduler::{CallError, Lease, Role};
 
@@ -124,16 +124,23 @@ impl Invoker {
             self.logs.failure(target, Some(call.id), &error.account());
         }
         let outcome = outcome.and_then(|body| checked(call, body, is_own));
-        let parts = reads.filter(|_| is_own).and_then(|reads| call.version.projections.as_ref()?.learn(&reads));
+        let recorded = reads.is_some();
+        let learnt = reads.filter(|_| is_own && outcome.is_ok()).and_then(|reads| {
+            // What a result can be dropped by tells it apart, too.
+            let tags: Vec<_> = manifest.cache.tags.iter().flat_map(TagTemplate::pointers).cloned().collect();
+            call.version.projections.as_ref()?.learn(&reads, &call.event, &tags)
+        });
         if outcome.is_ok() {
             note_compute_time(&call.function.counters, times.exec_us);
         }
+        let mut kept_under = None;
         // One that was quarantined meanwhile keeps nothing more.
         let kept = kept_as.filter(|_| is_own && super::may_be_kept(&call.version)).and_then(|kept_as| match &outcome {
             Ok(body) => {
                 // A copy of its own: the frame it came in shares its memory with others.
                 let body = Bytes::copy_from_slice(body);
-                let key = key_for(call, kept_as, parts.as_ref());
+                let key = key_for(call, kept_as, learnt.as_ref());
+                kept_under = Some(key);
                 self.keep(call, (key, kept_as), ResultKind::Value, body, began_at, times.exec_us)
             }
             Err(CallError::Raised(error)) if manifest.cache.errors.contains(&error.kind) => {
@@ -142,7 +149,16 @@ impl Invoker {
             }
             Err(_) => None,
         });
-        Execution { result: outcome, times, cold_start, is_own, parts, kept }
+        Execution {
+            result: outcome,
+            times,
+            cold_start,
+            is_own,
+            recorded,
+            learnt,
+            kept_under: kept_under.filter(|_| kept.is_some()),
+            kept,
+        }
     }
 
     /// Keeps what an execution came to.
@@ -182,11 +198,11 @@ impl Invoker {
     }
 }
 
-/// Under what a result is kept: under the parts of the event that its run read, where these are known, and else the whole.
-fn key_for(call: &Call, kept_as: &KeptAs, parts: Option<&Parts>) -> ResultKey {
-    let of_parts = parts.and_then(|parts| {
+/// Under what a result is kept: under the parts of the event that its run read, where these are known and verified, and else the whole.
+fn key_for(call: &Call, kept_as: &KeptAs, learnt: Option<&Learnt>) -> ResultKey {
+    let of_parts = learnt.filter(|learnt| learnt.verified).and_then(|learnt| {
         let event = CanonicalEvent::parse(&call.event).ok()?;
-        Some(call.version.key_of_parts(&event, parts, &call.helper_epochs))
+        Some(call.version.key_of_parts(&event, &learnt.parts, &call.helper_epochs))
     });
     of_parts.unwrap_or(kept_as.key)
 }

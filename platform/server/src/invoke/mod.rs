@@ -27,13 +27,16 @@ use crate::durations::CallDurations;
 use crate::logs::LogWriter;
 use crate::metering::{Metering, MeteringFull};
 use crate::precompute::{Observation, Precomputer};
-use crate::proof::{Parts, ProofCell, Prover, ProverTask, Sampled};
+use crate::proof::{Learnt, ProofCell, Prover, ProverTask, Sampled};
 use crate::routing::VersionRoute;
 use crate::scheduler::{CallError, Scheduler, micros_since};
 use crate::trace::{CallSpan, TraceExport};
 
 /// How long a call may wait for an instance at least; a function with a longer timeout has its callers wait that long.
 const QUEUE_WAIT_AT_LEAST: Duration = Duration::from_secs(30);
+
+/// How long another platform's execution is waited for at least.
+const SHARED_WAIT_LEAST: Duration = Duration::from_secs(2);
 
 /// Results that are computed anew in the background at once.
 const REFRESHES_MAX: usize = 64;
@@ -66,8 +69,12 @@ struct Execution {
     cold_start: bool,
     /// Whether the version that was called computed it, and not one that has taken over meanwhile.
     is_own: bool,
-    /// The parts of the event that it read, where the runtime tells and it was not the whole.
-    parts: Option<Parts>,
+    /// Whether the runtime told what was read of the event.
+    recorded: bool,
+    /// What was read, where it was not the whole.
+    learnt: Option<Learnt>,
+    /// Under what it is kept.
+    kept_under: Option<ResultKey>,
     /// What is kept of it, where anything is.
     kept: Option<Arc<StoredResult>>,
 }
@@ -80,7 +87,9 @@ impl Execution {
             times: Times { exec_us: result.compute_us, ..Times::default() },
             cold_start: false,
             is_own: true,
-            parts: None,
+            recorded: false,
+            learnt: None,
+            kept_under: None,
             kept: Some(Arc::clone(result)),
         }
     }
@@ -89,8 +98,8 @@ impl Execution {
 /// What came of computing something that nobody has asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Precomputed {
-    /// Whether its result is kept.
-    pub kept: bool,
+    /// Under what its result is kept, where it is.
+    pub kept: Option<ResultKey>,
     /// What computing it took, microseconds.
     pub compute_us: u64,
 }
@@ -198,7 +207,8 @@ impl Invoker {
                     if let Some((result, Standing::Fresh)) = self.kept(&kept_as, &call) {
                         return self.answer_from(&call, &result);
                     }
-                    let flight = Arc::clone(self).lead(leader, call, kept_as, old);
+                    // Boxed: it is large, and most calls never come here.
+                    let flight = Box::pin(Arc::clone(self).lead(leader, call, kept_as, old));
                     return RunToEnd::new(flight, &self.detached).await;
                 }
                 Joined::Follower(follower) => {
@@ -206,6 +216,13 @@ impl Invoker {
                         .await
                         .map_err(|_| InvokeError::FollowTimeout)?;
                     if let Some(execution) = landed {
+                        // A kept one may be too old for this caller: it looks again, and computes.
+                        if execution.kept.as_ref().is_some_and(|kept| !self.is_young_enough(kept, &call)) {
+                            continue;
+                        }
+                        if execution.result.is_err() && old.is_none() {
+                            old = self.kept(&kept_as, &call).map(|(result, _)| result);
+                        }
                         return match old.filter(|_| old_will_do(&execution.result, &call.version)) {
                             Some(old) => self.answer_from(&call, &old),
                             None => self.answer_from_flight(&call, &execution),
@@ -227,8 +244,8 @@ impl Invoker {
     ) -> Result<Answer, InvokeError> {
         let compute_us = call.function.counters.compute_us.load(Ordering::Relaxed);
         let sought = Sought {
-            // What runs read is learnt from the first on: under that it lies since.
-            key: kept_as.others.first().copied().unwrap_or(kept_as.key),
+            key: kept_as.key,
+            others: &kept_as.others,
             tenant: call.function.tenant,
             function: call.function.id,
             expected_us: (compute_us > 0).then_some(compute_us),
@@ -245,7 +262,7 @@ impl Invoker {
             }
             None => {}
         }
-        let until = Instant::now() + follow_limit(&call.version);
+        let until = Instant::now() + shared_wait(&call.version, sought.expected_us);
         let lease = match self.results.join_shared(&sought, self.clock.as_ref(), until).await {
             SharedFlight::Landed(result) if self.is_young_enough(&result, &call) => {
                 leader.land(Arc::new(Execution::of_kept(&result)));
@@ -268,7 +285,7 @@ impl Invoker {
     /// Computes a result that nobody has asked for. Apart from flights: who asks meanwhile does not wait for what has no hurry.
     pub async fn precompute(&self, call: Call, kept_as: KeptAs) -> Precomputed {
         let execution = self.execute(&call, Some(&kept_as)).await;
-        Precomputed { kept: execution.kept.is_some(), compute_us: execution.times.exec_us }
+        Precomputed { kept: execution.kept_under, compute_us: execution.times.exec_us }
     }
 
     fn observe_computed(&self, call: &Call, execution: &Execution) {
@@ -332,11 +349,18 @@ impl Invoker {
 
     /// What is kept that the caller has any use for.
     fn kept(&self, kept_as: &KeptAs, call: &Call) -> Option<(Arc<StoredResult>, Standing)> {
-        std::iter::once(&kept_as.key).chain(&kept_as.others).find_map(|key| {
-            self.results
-                .get(key, self.clock.now(), fastrand::f64)
-                .filter(|(result, _)| self.is_young_enough(result, call))
-        })
+        let mut best: Option<(Arc<StoredResult>, Standing)> = None;
+        for key in std::iter::once(&kept_as.key).chain(&kept_as.others) {
+            let found = self.results.get(key, self.clock.now(), fastrand::f64);
+            let Some(found) = found.filter(|(result, _)| self.is_young_enough(result, call)) else { continue };
+            if found.1 == Standing::Fresh {
+                return Some(found);
+            }
+            if best.as_ref().is_none_or(|best| found.1 < best.1) {
+                best = Some(found);
+            }
+        }
+        best
     }
 
     fn is_young_enough(&self, result: &StoredResult, call: &Call) -> bool {
@@ -353,7 +377,7 @@ impl Invoker {
         };
         let times = Times { total_us: micros_since(call.arrived), ..Times::default() };
         // Asked whatever it is served as: from now on it is a result like any other.
-        let first_asked = result.first_asked();
+        let first_asked = call.purpose == Purpose::Answer && result.first_asked();
         let served_by = match (now < result.fresh_until, first_asked) {
             (false, _) => ServedBy::Stale,
             (true, true) => ServedBy::Precomputed,
@@ -379,14 +403,16 @@ impl Invoker {
     }
 
     /// Has a call run again, when there is time.
-    fn offer(&self, call: &Call, proof: &Arc<ProofCell>, result: &Bytes, parts: Option<Parts>, sampled: Sampled) {
+    fn offer(&self, call: &Call, proof: &Arc<ProofCell>, result: &Bytes, run: Option<&Execution>, sampled: Sampled) {
+        let learnt = run.and_then(|run| run.learnt.as_ref()).filter(|learnt| !learnt.verified);
         self.prover.offer(ProverTask {
             function: Arc::clone(&call.function),
             version: Arc::clone(&call.version),
             proof: Arc::clone(proof),
             event: call.event.clone(),
             result: result.clone(),
-            parts,
+            unverified: learnt.map(|learnt| Arc::clone(&learnt.parts)),
+            recorded: run.is_some_and(|run| run.recorded),
             sampled,
         });
     }
@@ -437,9 +463,13 @@ impl Invoker {
             && call.purpose == Purpose::Answer
             && !call.policy.no_store
             && execution.is_own
-            && proof.samples_call()
         {
-            self.offer(&call, proof, body, execution.parts.clone(), Sampled::Shadow);
+            let unverified = execution.learnt.as_ref().is_some_and(|learnt| !learnt.verified);
+            if proof.samples_call() {
+                self.offer(&call, proof, body, Some(&execution), Sampled::Shadow);
+            } else if unverified && proof.state() == ProofState::Serving {
+                self.offer(&call, proof, body, Some(&execution), Sampled::Parts);
+            }
         }
         (execution, metered.map(|()| answer).map_err(Into::into))
     }
@@ -529,9 +559,17 @@ fn old_will_do(result: &Result<Bytes, CallError>, version: &VersionRoute) -> boo
     }
 }
 
-/// How long who waits for another's execution does.
+/// How long who waits for another's execution does: as long as that may wait for another platform's, and then take itself.
 fn follow_limit(version: &VersionRoute) -> Duration {
-    queue_wait(version) + Duration::from_secs(u64::from(version.manifest.timeout_s))
+    let timeout = Duration::from_secs(u64::from(version.manifest.timeout_s));
+    queue_wait(version) + timeout + shared_wait(version, None)
+}
+
+/// How long another platform's execution is waited for: several times what one is expected to take, for it may have to wait for an
+/// instance, and at most what one may take.
+fn shared_wait(version: &VersionRoute, expected_us: Option<u64>) -> Duration {
+    let timeout = Duration::from_secs(u64::from(version.manifest.timeout_s));
+    expected_us.map_or(timeout, |us| (SHARED_WAIT_LEAST + 4 * Duration::from_micros(us)).min(timeout))
 }
 
 fn queue_wait(version: &VersionRoute) -> Duration {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raas_core::{CanonicalEvent, FunctionId, InvocationId};
+use raas_core::{CanonicalEvent, FunctionId, InvocationId, TimestampUs};
 use raas_results::predict::{Call as Seen, Economics, Found, Prediction, Resolution, Spare};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -199,9 +199,13 @@ impl Engine {
         let (app, places, stop) = (Arc::clone(&self.app), Arc::clone(&self.places), self.stop.clone());
         tokio::spawn(async move {
             let work = async {
-                let Ok(_place) = places.acquire().await else { return };
                 for prediction in predictions {
-                    compute(&app, &subject, prediction).await;
+                    let Ok(place) = places.acquire().await else { return };
+                    let took = compute(&app, &subject, prediction).await;
+                    // Others compute meanwhile.
+                    drop(place);
+                    let share = subject.cell.cpu_share_millis.min(1000);
+                    tokio::time::sleep((took * (1000 - share) / share).max(REST_LEAST)).await;
                 }
             };
             tokio::select! {
@@ -240,12 +244,15 @@ impl Engine {
             let Some(kept_as) = event.and_then(|event| kept_as(app, subject, &text(&event))) else {
                 return Some(u64::MAX);
             };
-            app.invoker
-                .results
-                .fresh_until(&kept_as.key, now)
-                .map(|until| u64::try_from(until.as_micros()).unwrap_or(0))
+            fresh_until(app, &kept_as, now).map(|until| u64::try_from(until.as_micros()).unwrap_or(0))
         })
     }
+}
+
+/// Until when there is a fresh result, under whichever key.
+fn fresh_until(app: &App, kept_as: &KeptAs, now: TimestampUs) -> Option<TimestampUs> {
+    let keys = std::iter::once(&kept_as.key).chain(&kept_as.others);
+    keys.filter_map(|key| app.invoker.results.fresh_until(key, now)).max()
 }
 
 fn kept_as(app: &App, subject: &Subject, event: &[u8]) -> Option<KeptAs> {
@@ -259,20 +266,24 @@ fn kept_as(app: &App, subject: &Subject, event: &[u8]) -> Option<KeptAs> {
     })
 }
 
-/// Computes one prediction, and rests as long as the version's share of a processor asks for.
-async fn compute(app: &Arc<App>, subject: &Subject, prediction: Prediction) {
+/// Computes one prediction, and says how long that took.
+async fn compute(app: &Arc<App>, subject: &Subject, prediction: Prediction) -> Duration {
     let id = prediction.id();
     let resolve = |resolution| subject.cell.state.lock().bank.resolved(id, resolution);
     let last = subject.cell.state.lock().last.clone().unwrap_or_default();
     let pointers = subject.version.key_pointers.as_deref();
     let event = prediction.arguments.event().and_then(|predicted| whole(predicted, &last, pointers));
     let event = event.map(|event| text(&event)).unwrap_or_default();
-    let Some(kept_as) = kept_as(app, subject, &event) else { return resolve(Resolution::Declined) };
+    let Some(kept_as) = kept_as(app, subject, &event) else {
+        resolve(Resolution::Declined);
+        return Duration::ZERO;
+    };
     let now = app.clock.now();
-    let until = app.invoker.results.fresh_until(&kept_as.key, now);
+    let until = fresh_until(app, &kept_as, now);
     let from_us = prediction.from_us.max(u64::try_from(now.as_micros()).unwrap_or(0));
     if until.is_some_and(|until| u64::try_from(until.as_micros()).unwrap_or(0) > from_us) {
-        return resolve(Resolution::Declined);
+        resolve(Resolution::Declined);
+        return Duration::ZERO;
     }
     let begun = Instant::now();
     let wanted = async {
@@ -284,10 +295,10 @@ async fn compute(app: &Arc<App>, subject: &Subject, prediction: Prediction) {
     tokio::select! {
         outcome = execution => {
             let compute_us = outcome.compute_us;
-            if outcome.kept {
+            if let Some(key) = outcome.kept {
                 let mut state = subject.cell.state.lock();
                 state.bank.resolved(id, Resolution::Computed { compute_us });
-                if let Some(lost) = state.look_after(id, kept_as.key) {
+                if let Some(lost) = state.look_after(id, key) {
                     state.bank.resolved(lost, Resolution::Dropped);
                 }
             } else {
@@ -300,9 +311,7 @@ async fn compute(app: &Arc<App>, subject: &Subject, prediction: Prediction) {
             resolve(Resolution::Declined);
         }
     }
-    let share = subject.cell.cpu_share_millis.min(1000);
-    let rest = begun.elapsed() * (1000 - share) / share;
-    tokio::time::sleep(rest.max(REST_LEAST)).await;
+    begun.elapsed()
 }
 
 fn call(app: &App, subject: &Subject, event: Bytes) -> Call {

@@ -9,6 +9,9 @@ pub fn decisive(event: &Value, pointers: Option<&[JsonPointer]>) -> Option<Value
     let Some(pointers) = pointers else { return Some(event.clone()) };
     let mut decisive = Map::new();
     for pointer in pointers {
+        if leads_through_array(event, pointer) {
+            return None;
+        }
         if let Some(value) = event.pointer(pointer.as_str()) {
             put(&mut decisive, pointer, value.clone())?;
         }
@@ -27,6 +30,21 @@ pub fn whole(predicted: Value, last: &Value, pointers: Option<&[JsonPointer]>) -
         }
     }
     Some(Value::Object(event))
+}
+
+fn leads_through_array(event: &Value, pointer: &JsonPointer) -> bool {
+    let mut value = event;
+    for name in names(pointer) {
+        match value {
+            Value::Array(_) => return true,
+            Value::Object(members) => match members.get(&name) {
+                Some(member) => value = member,
+                None => return false,
+            },
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn names(pointer: &JsonPointer) -> Vec<String> {
@@ -84,6 +102,9 @@ mod tests {
         let event = json!([1, {"a": 2}]);
         assert_eq!(decisive(&event, None), Some(event.clone()));
         assert_eq!(whole(event.clone(), &json!(1), None), Some(event));
-        assert_eq!(decisive(&json!({"a": 1}), Some(&pointers(&[""]))), Some(json!({})), "the whole is no member");
+        assert_eq!(decisive(&json!({"a": 1}), Some(&pointers(&[""]))), None, "the whole is no member");
+        let first = pointers(&["/a/0"]);
+        assert_eq!(decisive(&json!({"a": [1]}), Some(&first)), None, "an array is no object");
+        assert_eq!(whole(json!({"a": {"0": 1}}), &json!({"a": [2]}), Some(&first)), None);
     }
 }

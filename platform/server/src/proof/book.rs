@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use raas_core::manifest::CacheMode;
@@ -21,11 +21,19 @@ pub struct ProofCell {
     /// Hits that are not in `proof` yet, of a version whose author answers for it.
     hits: AtomicU64,
     changed: AtomicBool,
+    /// Sampled calls that wait to be run again.
+    pub waiting: AtomicU32,
 }
 
 impl ProofCell {
     fn new(declared: bool, proof: Proof) -> Arc<Self> {
-        Arc::new(Self { declared, proof: Mutex::new(proof), hits: AtomicU64::new(0), changed: AtomicBool::new(false) })
+        Arc::new(Self {
+            declared,
+            proof: Mutex::new(proof),
+            hits: AtomicU64::new(0),
+            changed: AtomicBool::new(false),
+            waiting: AtomicU32::new(0),
+        })
     }
 
     /// Where the version stands.

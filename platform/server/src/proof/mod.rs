@@ -8,5 +8,5 @@ mod projection;
 mod prover;
 
 pub use book::{ProofBook, ProofCell};
-pub use projection::{Parts, Projections};
+pub use projection::{Learnt, Parts, Projections};
 pub use prover::{Prover, ProverTask, Sampled};

@@ -22,6 +22,9 @@ use crate::trace::TraceContext;
 /// Calls that wait to be run again; more are not sampled.
 const TASKS_MAX: usize = 2_048;
 
+/// Calls of one version that wait: as many as a young one has, so that none keeps the others from being looked at.
+const TASKS_A_VERSION_MAX: u32 = 512;
+
 /// Bytes of events and results that wait, together.
 const TASKS_MAX_BYTES: u64 = 64 << 20;
 
@@ -51,6 +54,8 @@ pub enum Sampled {
     Shadow,
     /// A kept result that was handed out.
     Hit,
+    /// A call that read parts of its event of which it is not verified yet that they are all.
+    Parts,
 }
 
 /// A call to be run again.
@@ -65,8 +70,10 @@ pub struct ProverTask {
     pub event: Bytes,
     /// What was answered.
     pub result: Bytes,
-    /// The parts of the event that it read, where they are known and results are to be kept under them.
-    pub parts: Option<Parts>,
+    /// The parts of the event that it read, where it is not verified yet that it read nothing else.
+    pub unverified: Option<Parts>,
+    /// Whether the runtime told what was read: the handler had an event that records it.
+    pub recorded: bool,
     /// What was sampled.
     pub sampled: Sampled,
 }
@@ -114,6 +121,11 @@ impl Prover {
         if task.proof.declared && self.declared_rests.swap(true, Ordering::Relaxed) {
             return;
         }
+        if task.proof.waiting.fetch_add(1, Ordering::Relaxed) >= TASKS_A_VERSION_MAX {
+            task.proof.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.drop_sample(&task.proof, task.sampled);
+            return;
+        }
         let bytes = task.bytes();
         let (proof, sampled) = (Arc::clone(&task.proof), task.sampled);
         let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -123,10 +135,15 @@ impl Prover {
                 self.declared_rests.store(false, Ordering::Relaxed);
             }
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            if sampled == Sampled::Shadow {
-                proof.change(|proof| proof.settle(0));
-            }
+            proof.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.drop_sample(&proof, sampled);
+        }
+    }
+
+    fn drop_sample(&self, proof: &ProofCell, sampled: Sampled) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        if sampled == Sampled::Shadow {
+            proof.change(|proof| proof.settle(0));
         }
     }
 
@@ -139,6 +156,7 @@ impl Prover {
                 prover.waiting_bytes.fetch_sub(task.bytes(), Ordering::Relaxed);
                 let begun = Instant::now();
                 settle(&app, &task).await;
+                task.proof.waiting.fetch_sub(1, Ordering::Relaxed);
                 if task.proof.declared {
                     let (app, rest) = (Arc::clone(&app), begun.elapsed() * DECLARED_RESTS);
                     tokio::spawn(async move {
@@ -157,40 +175,67 @@ impl Prover {
 
 /// Runs a call again as often as its sample wants, and notes what that came to.
 async fn settle(app: &Arc<App>, task: &ProverTask) {
-    let runs = if task.sampled == Sampled::Shadow { SHADOW_RUNS } else { 1 };
+    match task.sampled {
+        Sampled::Parts => verify_parts(app, task).await,
+        Sampled::Hit => match run(app, task, &task.event).await {
+            Run::Differed(difference) => differ(app, task, difference).await,
+            run => task.proof.change(|proof| proof.checked(matches!(run, Run::Agreed))),
+        },
+        Sampled::Shadow => settle_shadow(app, task).await,
+    }
+}
+
+async fn settle_shadow(app: &Arc<App>, task: &ProverTask) {
     let mut agreed = 0;
-    for _ in 0..runs {
+    for _ in 0..SHADOW_RUNS {
         match run(app, task, &task.event).await {
             Run::Agreed => agreed += 1,
             Run::Inconclusive => {}
+            Run::Differed(_) if task.recorded => {
+                // Perhaps because the handler notices the event that records what it reads, which the other runs did not have.
+                stop_recording(app, task).await;
+                agreed = 0;
+                break;
+            }
             Run::Differed(difference) => {
                 differ(app, task, difference).await;
                 break;
             }
         }
     }
-    if agreed == runs {
+    if agreed == SHADOW_RUNS {
         verify_parts(app, task).await;
     }
-    match task.sampled {
-        Sampled::Shadow => {
-            if task.proof.change(|proof| proof.settle(agreed)) {
-                tracing::info!(function = %task.function.name, version = task.version.number, "results are kept from now on: calls that were run again gave the same");
-                save(app).await;
-            }
-        }
-        Sampled::Hit => task.proof.change(|proof| proof.checked(agreed > 0)),
+    if task.proof.change(|proof| proof.settle(agreed)) {
+        tracing::info!(function = %task.function.name, version = task.version.number, "results are kept from now on: calls that were run again gave the same");
+        save(app).await;
     }
 }
 
 /// Runs a call again with nothing but what it had read of its event: if that comes out otherwise, the runtime does not notice all
 /// that this handler reads, and results are kept under whole events.
 async fn verify_parts(app: &Arc<App>, task: &ProverTask) {
-    let (Some(parts), Some(projections)) = (&task.parts, &task.version.projections) else { return };
+    let (Some(parts), Some(projections)) = (&task.unverified, &task.version.projections) else { return };
     let Some(event) = reduced(&task.event, parts) else { return };
-    if let Run::Differed(_) = run(app, task, &event).await {
-        tracing::info!(function = %task.function.name, version = task.version.number, "what the handler reads of its event cannot be told: all of it counts");
-        projections.refuse();
+    match run(app, task, &event).await {
+        Run::Agreed => projections.verify(parts),
+        Run::Inconclusive => {}
+        Run::Differed(_) => stop_recording(app, task).await,
+    }
+}
+
+/// From now on whole events count, and handlers are given plain ones. What is kept under parts goes.
+async fn stop_recording(app: &Arc<App>, task: &ProverTask) {
+    let Some(projections) = task.version.projections.as_ref().filter(|known| !known.is_refused()) else { return };
+    let (name, version) = (&task.function.name, task.version.number);
+    tracing::info!(function = %name, version, "what the handler reads of its event cannot be told: all of it counts");
+    projections.refuse();
+    task.proof.change(|proof| proof.counts_whole = true);
+    task.version.pool.replace_instances();
+    save(app).await;
+    if let Err(error) = app.purge(Purge::Version(task.function.id, version)).await {
+        app.apply_purge(Purge::Version(task.function.id, version), app.clock.now());
+        tracing::error!(error = %error, "results are dropped here, but other platforms could not be told");
     }
 }
 
@@ -217,7 +262,19 @@ async fn run(app: &Arc<App>, task: &ProverTask, event: &[u8]) -> Run {
         event,
         depth: 0,
     };
-    let (outcome, _) = lease.instance().call(invoke, limit_s).await;
+    let wanted = async {
+        while !launcher.capacity_short() {
+            tokio::time::sleep(BUSY_REST).await;
+        }
+    };
+    let outcome = tokio::select! {
+        (outcome, _) = lease.instance().call(invoke, limit_s) => outcome,
+        // Somebody waits for a sandbox: this one goes at once.
+        () = wanted => {
+            lease.kill();
+            return Run::Inconclusive;
+        }
+    };
     let whole = |again: String| {
         let first = String::from_utf8_lossy(&task.result[..task.result.len().min(SHOWN_MAX_BYTES)]).into_owned();
         Difference { pointer: String::new(), first, again }
@@ -261,7 +318,7 @@ async fn differ(app: &Arc<App>, task: &ProverTask, difference: Difference) {
     if !quarantined {
         return;
     }
-    tracing::warn!(function = %name, version, "a version is quarantined: {what}");
+    tracing::warn!(function = %name, version, "a version is quarantined: its results differ at {place:?}");
     if let Err(error) = app.purge(Purge::Version(task.function.id, version)).await {
         tracing::error!(error = %error, "a quarantined version's results are dropped here, but other platforms could not be told");
     }

@@ -20,6 +20,9 @@ const PURGE_OVERLAP: Duration = Duration::from_secs(60);
 /// How often what is known of versions' results is written.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
+/// How much clocks of platforms on one database may differ.
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
+
 /// How often the database tier is trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 
@@ -82,8 +85,10 @@ async fn follow_once(
     if let Some((_, last)) = purges.last() {
         *purged_until = *last.max(purged_until);
     }
+    // Another machine's clock may be behind this one's.
+    let purges: Vec<_> = purges.into_iter().map(|(purge, at)| (purge, at.saturating_add(CLOCK_SLACK))).collect();
     app.apply_purges(&purges);
-    let proofs = app.store.proofs_since(purged_until.saturating_sub(PURGE_OVERLAP)).await?;
+    let proofs = app.store.proofs_since(app.clock.now().saturating_sub(PURGE_OVERLAP)).await?;
     app.routing.proofs.apply(proofs);
     let current = app.store.routing_fingerprint().await?;
     // Also after the first look: something may have changed between loading and looking.

@@ -47,9 +47,17 @@ pub(super) enum Purpose {
     Minimum,
 }
 
-/// Whose instances are counted together: a tenant's functions, and apart from them its helpers, so that functions which wait
-/// for a helper never hold the place that it needs.
-pub(super) type CountedTogether = (TenantId, bool);
+/// What of a tenant's is counted together: its functions; apart from them its helpers, so that functions which wait for a helper never
+/// hold the place that it needs; and what nobody waits for, so that it takes no call's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Counted {
+    Functions,
+    Helpers,
+    Spares,
+}
+
+/// Whose instances are counted together.
+pub(super) type CountedTogether = (TenantId, Counted);
 
 /// A place among a tenant's own instances; given back when dropped.
 pub(super) struct TenantPlace {
@@ -196,7 +204,9 @@ impl Launcher {
         let extras = spec.helper.as_ref().map(|helper| extras_of(&helper.devices)).unwrap_or_default();
         let generic =
             limits.tmp_bytes == generic_limits().tmp_bytes && manifest.network == Network::None && extras.is_empty();
-        let pooled = if generic { self.warm_pool.take(runtime) } else { None };
+        // What has no hurry leaves the last one to who has.
+        let last = spec.role.yields() && self.warm_pool.status(runtime).waiting < 2;
+        let pooled = if generic && !last { self.warm_pool.take(runtime) } else { None };
         let booted = match pooled {
             Some(booted) => booted,
             None => {
@@ -358,7 +368,7 @@ fn extras_of(devices: &DeviceEdits) -> Vec<ExtraMount> {
 fn check_init(spec: &VersionSpec) -> Option<CheckInit> {
     match spec.role {
         Role::Serve | Role::Spare => {
-            spec.record_reads.then(|| CheckInit { record_reads: true, ..CheckInit::default() })
+            spec.record_reads.load(Ordering::Relaxed).then(|| CheckInit { record_reads: true, ..CheckInit::default() })
         }
         Role::Check => {
             // Days and hours and minutes off, in either direction.

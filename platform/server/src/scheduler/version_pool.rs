@@ -444,6 +444,22 @@ impl VersionPool {
         self.start_wanted(&mut state);
     }
 
+    /// Lets go of all instances that run, each when its calls have ended: calls from now on are served by new ones.
+    pub fn replace_instances(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let slots = std::mem::take(&mut state.slots);
+        for mut slot in slots {
+            slot.draining = true;
+            slot.instance.advance(Phase::Draining);
+            if slot.in_flight == 0 {
+                Arc::clone(&slot.instance).stop(self.spec.stop_grace());
+            } else {
+                state.slots.push(slot);
+            }
+        }
+        self.start_wanted(&mut state);
+    }
+
     /// Lets go of instances that have been idle for the declared time, down to the minimum.
     pub(super) fn retire_idle(&self) {
         let idle_for = Duration::from_secs(u64::from(self.spec.manifest.scaling.idle_s));

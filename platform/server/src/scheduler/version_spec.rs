@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use raas_contract::{CallSink, HelperInit};
@@ -12,7 +13,7 @@ use raas_core::{FunctionId, FunctionManifest, HelperHealth, HelperTimeouts, Tena
 use raas_helpers::DeviceEdits;
 
 use super::instance::STOP_GRACE;
-use super::launch::CountedTogether;
+use super::launch::{Counted, CountedTogether};
 
 /// Instances of a version that do what nobody waits for, at most …
 const SPARE_MAX: u32 = 2;
@@ -41,8 +42,8 @@ pub struct VersionSpec {
     pub calls: Arc<dyn CallSink>,
     /// What its instances are for.
     pub role: Role,
-    /// Whether the runtime tells what the handler reads of each event.
-    pub record_reads: bool,
+    /// Whether instances that are started now tell what the handler reads of each event.
+    pub record_reads: Arc<AtomicBool>,
 }
 
 /// What a pool's instances are for.
@@ -91,7 +92,12 @@ impl VersionSpec {
 
     /// Whose instances its own are counted with.
     pub(super) fn counted_together(&self) -> CountedTogether {
-        (self.tenant, self.helper.is_some())
+        let counted = match (&self.helper, self.role.yields()) {
+            (_, true) => Counted::Spares,
+            (Some(_), false) => Counted::Helpers,
+            (None, false) => Counted::Functions,
+        };
+        (self.tenant, counted)
     }
 
     /// How long an instance may take to leave by itself.
