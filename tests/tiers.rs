@@ -227,3 +227,53 @@ fn rand(from: u32) -> u32 {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     from + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
+
+/// Reads one member of its event, and another only sometimes.
+const READS_TWO: &str = "
+import time
+def handler(event, context):
+    time.sleep(0.005)
+    if event['n'] % 10 == 3:
+        return ['three', event.get('more')]
+    return event['n'] * 2
+";
+
+#[test]
+fn runs_that_read_different_parts_do_not_meet_in_redis() {
+    let redis = Redis::start();
+    let platform = Options::new()
+        .env("RAAS_REDIS_URL", &redis.url())
+        .settings("[results]\ndatabase_mb = 0\n[pool]\npython3 = 1\nnode = 0\n")
+        .start();
+    let client = platform.tenant("parts");
+    client.deploy(&Function::python("two", "[cache]\nmode = \"proven\"\n", READS_TWO));
+    let mut request = 0;
+    let mut call = |n: i64, more: i64| {
+        request += 1;
+        let reply = client.invoke("two", &json!({"n": n, "more": more, "request": request})).expect(200);
+        (reply.served_by().to_owned(), reply.json())
+    };
+    let mut n = 0;
+    wait_for("both ways through it to be known", 2 * SOON, || {
+        n += 1;
+        call(n, 0);
+        (call(1_000_001, 0).0 == "hit" && call(1_000_003, 0).0 == "hit").then_some(())
+    });
+    for more in 1..5 {
+        let (served, value) = call(2_000_003, more);
+        assert_eq!((served.as_str(), value), ("computed", json!(["three", more])));
+        let (served, value) = call(2_000_003, more);
+        assert_eq!((served.as_str(), value), ("hit", json!(["three", more])));
+    }
+    written(&platform, "redis", 5);
+    platform.stop().unwrap();
+
+    // With nothing in memory, what lies in Redis is found by whole events only until parts are known again, and never mixed up.
+    let again = Options::new().data(&platform.data).env("RAAS_REDIS_URL", &redis.url()).start();
+    let client = Client::new(&again.admin.url, &client.key, "parts");
+    for more in [3, 1, 7] {
+        let reply = client.invoke("two", &json!({"n": 2_000_003, "more": more, "request": -more})).expect(200);
+        assert_eq!(reply.json(), json!(["three", more]));
+    }
+    again.finish();
+}
