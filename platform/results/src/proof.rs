@@ -143,6 +143,14 @@ impl Proof {
         quarantined
     }
 
+    /// From now on whole events count, and runs are given plain ones: what was shown with others shows nothing.
+    pub fn count_whole(&mut self) {
+        self.counts_whole = true;
+        if self.state == ProofState::Shadow {
+            (self.calls, self.agreed) = (0, 0);
+        }
+    }
+
     /// The probability that a run differs is below this with 95 % certainty, as none of so many has: the rule of three (Hanley
     /// and Lippman-Hand, JAMA 249(13), 1983). Nothing where none was compared, or one differed.
     pub fn upper_bound(&self) -> Option<f64> {
@@ -241,6 +249,19 @@ mod tests {
         assert_eq!((proof.state, proof.calls, proof.inconclusive), (ProofState::Shadow, 0, 100));
         let mut refused = Proof::refused("it has a network");
         assert!(!refused.samples_call() && !refused.samples_hit(0.0));
+    }
+
+    #[test]
+    fn what_was_shown_with_recorded_events_is_shown_anew_with_plain_ones() {
+        let mut proof = Proof::default();
+        for _ in 0..SHADOW_CALLS - 1 {
+            proof.samples_call();
+            proof.settle(SHADOW_RUNS);
+        }
+        proof.count_whole();
+        assert_eq!((proof.state, proof.calls, proof.upper_bound()), (ProofState::Shadow, 0, None));
+        proof.samples_call();
+        assert!(!proof.settle(SHADOW_RUNS), "one call more is not enough");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raas_contract::Invoke;
 use raas_core::InvocationId;
-use raas_results::{Difference, Purge, SHADOW_RUNS, compare};
+use raas_results::{Difference, Proof, Purge, SHADOW_RUNS, compare};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -186,6 +186,12 @@ async fn settle(app: &Arc<App>, task: &ProverTask) {
 }
 
 async fn settle_shadow(app: &Arc<App>, task: &ProverTask) {
+    // From an instance that still records when it should not: neither what agrees nor what differs says anything of plain events.
+    let says_nothing = || task.recorded && task.version.projections.as_ref().is_some_and(|known| known.is_refused());
+    if says_nothing() {
+        task.proof.change(|proof| proof.settle(0));
+        return;
+    }
     let mut agreed = 0;
     for _ in 0..SHADOW_RUNS {
         match run(app, task, &task.event).await {
@@ -205,6 +211,9 @@ async fn settle_shadow(app: &Arc<App>, task: &ProverTask) {
     }
     if agreed == SHADOW_RUNS {
         verify_parts(app, task).await;
+    }
+    if says_nothing() {
+        agreed = 0;
     }
     if task.proof.change(|proof| proof.settle(agreed)) {
         tracing::info!(function = %task.function.name, version = task.version.number, "results are kept from now on: calls that were run again gave the same");
@@ -230,7 +239,7 @@ async fn stop_recording(app: &Arc<App>, task: &ProverTask) {
     let (name, version) = (&task.function.name, task.version.number);
     tracing::info!(function = %name, version, "what the handler reads of its event cannot be told: all of it counts");
     projections.refuse();
-    task.proof.change(|proof| proof.counts_whole = true);
+    task.proof.change(Proof::count_whole);
     task.version.pool.replace_instances();
     save(app).await;
     if let Err(error) = app.purge(Purge::Version(task.function.id, version)).await {
