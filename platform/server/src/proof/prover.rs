@@ -23,7 +23,7 @@ use crate::trace::TraceContext;
 const TASKS_MAX: usize = 2_048;
 
 /// Calls of one version that wait: as many as a young one has, so that none keeps the others from being looked at.
-const TASKS_A_VERSION_MAX: u32 = 512;
+const TASKS_A_VERSION_MAX: u32 = 1_024;
 
 /// Bytes of events and results that wait, together.
 const TASKS_MAX_BYTES: u64 = 64 << 20;
