@@ -1,4 +1,5 @@
-//! Candidates: arguments that the function's author names. Nothing is learnt here; they are judged as all others are.
+//! Candidates: arguments that the function's author names. Nothing is learnt here; they are believed
+//! at first and judged as all others are.
 
 use super::arguments::Arguments;
 use super::proposal::{Proposal, Source};

@@ -161,9 +161,15 @@ pub(super) struct Judge {
 
 impl Judge {
     pub fn new() -> Self {
+        let mut grades = [[Grade::default(); GRADES]; Source::ALL.len()];
+        let mut sources = [Grade::default(); Source::ALL.len()];
+        // The author is taken at his word until his candidates have turned out otherwise.
+        let word = Grade { gained: PROOF_MIN, resolved: PROOF_MIN, latest: 1.0, trusted: true, ..Grade::default() };
+        grades[Source::Candidates.index()] = [word; GRADES];
+        sources[Source::Candidates.index()] = word;
         Self {
-            grades: [[Grade::default(); GRADES]; Source::ALL.len()],
-            sources: [Grade::default(); Source::ALL.len()],
+            grades,
+            sources,
             open: Vec::new(),
             free: Vec::new(),
             counts: [0; Source::ALL.len()],

@@ -79,7 +79,11 @@ fn cache(cache: &Value) -> String {
         "" | "off" => "off".to_owned(),
         mode => {
             let key: Vec<_> = items(cache, "key").iter().filter_map(Value::as_str).collect();
-            let key = if key.is_empty() { "the whole event".to_owned() } else { key.join(" ") };
+            let key = match (key.is_empty(), mode) {
+                (false, _) => key.join(" "),
+                (true, "proven") => "what the handler reads".to_owned(),
+                (true, _) => "the whole event".to_owned(),
+            };
             format!("{mode}, {} s, by {key}", number(cache, "ttl_s"))
         }
     }

@@ -59,10 +59,10 @@ pub fn run(screen: Screen, client: &Client, arguments: &ResultsArguments) -> Out
 fn show(screen: Screen, client: &Client, path: String) -> Outcome {
     screen.answer(&client.get(path)?, |results| {
         facts([
-            ("results kept", number(results, "entries")),
+            ("results in memory", number(results, "entries")),
             ("their bodies", bytes(results["bytes"].as_u64().unwrap_or(0))),
             ("compute time they stand for", format!("{} ms", ms(float(results, "compute_ms")))),
-            ("served", served(&results["served"])),
+            ("served since start", served(&results["served"])),
         ]) + &proofs(screen, items(results, "proofs"))
             + &precomputed(screen, items(results, "precomputed"))
     })
@@ -73,19 +73,29 @@ fn proofs(screen: Screen, proofs: &[Value]) -> String {
     if proofs.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&[">VERSION", "STATE", ">RUN AGAIN", ">DIFFERED", ">WRONG AT MOST"]);
+    let mut table = Table::new(&[">VERSION", "STATE", ">RUN AGAIN", ">DIFFERED", ">UNDECIDED", ">WRONG AT MOST"]);
     let mut notes = String::new();
     for proof in proofs {
         let version = number(proof, "version");
         table.row([
             version.clone(),
             state(proof),
-            (proof["agreed"].as_u64().unwrap_or(0) + proof["differed"].as_u64().unwrap_or(0)).to_string(),
+            ["agreed", "differed", "inconclusive"]
+                .map(|runs| proof[runs].as_u64().unwrap_or(0))
+                .iter()
+                .sum::<u64>()
+                .to_string(),
             number(proof, "differed"),
+            number(proof, "inconclusive"),
             proof["wrong_at_most"].as_f64().map_or_else(|| "-".to_owned(), |most| format!("{:.3} %", most * 100.0)),
         ]);
         if let Some(reason) = proof["reason"].as_str() {
-            notes += &format!("\nversion {version} cannot be shown: {reason}");
+            notes += &format!("\nversion {version} cannot be proven: {reason}");
+        }
+        for reads in items(proof, "reads") {
+            let parts: Vec<_> = reads.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let parts = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
+            notes += &format!("\nversion {version} reads {parts} of its events: nothing else tells results apart");
         }
         let difference = &proof["difference"];
         if difference.is_object() {
@@ -138,13 +148,16 @@ fn precomputed(screen: Screen, versions: &[Value]) -> String {
                 format!("{} ms", ms(float(source, "saved_ms"))),
             ]);
         }
-        let total = &version["total"];
+        let count = |name: &str| version["total"][name].as_u64().unwrap_or(0);
+        let waiting = count("computed").saturating_sub(count("used") + count("wasted"));
         shown += &format!(
-            "\n\ncomputed ahead, version {}: {:.1} % of {} calls found their result there, {:.1} % of what was computed was used; spent {} {}, saved {}\n{}",
+            "\n\ncomputed ahead, version {}: {} of {} calls found their result there; {} results computed, of these {} used, {} never, {waiting} open; spent {} {}, saved {}\n{}",
             number(version, "version"),
-            float(version, "coverage") * 100.0,
+            count("used"),
             number(version, "calls"),
-            float(total, "precision") * 100.0,
+            count("computed"),
+            count("used"),
+            count("wasted"),
             text(version, "currency"),
             text(version, "spent"),
             text(version, "saved"),

@@ -162,7 +162,11 @@ pub struct ProofView {
     pub inconclusive: u64,
     /// Kept results handed out.
     pub hits: u64,
-    /// A run differs with a probability below this, with 95 % certainty.
+    /// Which parts of events the handler was seen to read and nothing else, as JSON pointers, one list for each way through it: results
+    /// are told apart by these only. Calls that read otherwise are told apart by their whole events.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<Vec<String>>,
+    /// A result is wrong with a probability below this, with 95 % certainty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrong_at_most: Option<f64>,
     /// The last difference.
@@ -182,11 +186,14 @@ pub struct DifferenceView {
 }
 
 impl ProofView {
-    fn of(version: u32, cell: &ProofCell) -> Self {
-        let upper_bound = cell.known().upper_bound();
-        let Proof { state, reason, calls, agreed, hits, inconclusive, differed, difference, .. } = cell.known();
+    fn of(version: &VersionRoute, cell: &ProofCell) -> Self {
+        let known = cell.known();
+        let upper_bound = known.upper_bound();
+        let Proof { state, reason, calls, agreed, hits, inconclusive, differed, difference, .. } = known;
+        let sets = version.projections.as_ref().map(|known| known.sets(0)).unwrap_or_default();
         Self {
-            version,
+            version: version.number,
+            reads: sets.iter().map(|set| set.iter().map(|part| part.as_str().to_owned()).collect()).collect(),
             state: if cell.declared { "declared" } else { state.as_str() },
             reason,
             shadow_calls: calls,
@@ -242,7 +249,7 @@ pub async fn results(
             .versions
             .values()
             .rev()
-            .filter_map(|version| Some(ProofView::of(version.number, version.proof.as_ref()?)))
+            .filter_map(|version| Some(ProofView::of(version, version.proof.as_ref()?)))
             .take(VERSIONS_MAX)
             .collect(),
         precomputed: route

@@ -119,6 +119,7 @@ impl Invoker {
 
         if let Err(error) = &outcome
             && !error.is_refusal()
+            && call.purpose != Purpose::Precompute
         {
             let target = LogTarget { function: call.function.id, version: call.version.number, instance };
             self.logs.failure(target, Some(call.id), &error.account());

@@ -223,7 +223,10 @@ impl Launcher {
         let Booted { sandbox, connection, logs, capacity } = booted;
         let id = InstanceId::generate();
         connection.serve_calls(Arc::clone(&spec.calls));
-        logs.attach(LogTarget { function: spec.function, version: spec.version, instance: id }, &connection);
+        // What runs that nobody asked for print would look like calls in the function's log: it stays nobody's.
+        if !spec.role.yields() {
+            logs.attach(LogTarget { function: spec.function, version: spec.version, instance: id }, &connection);
+        }
         let places = (capacity, tenant_place);
         let instance = Instance::new(
             id,

@@ -51,7 +51,7 @@ pub fn play(client: &Client, doing: impl Fn(&str)) -> Outcome<Played> {
     let last_km = range_km - STEP_KM * (1 + u32::from(there.is_some()));
     let step = |what: String, calls: Vec<Answered>| Step {
         what,
-        wall_ms: calls.iter().map(|call| call.client_ms).fold(0.0, f64::max),
+        wall_ms: calls.iter().map(|call| call.client_ms).sum::<f64>(),
         calls,
     };
     let mut steps = vec![step(format!("ranges of {FIRST_KM} to {last_km} km, {STEP_KM} apart"), asked)];
