@@ -123,6 +123,26 @@ fn a_sweep_over_a_grid_is_finished_by_the_platform() {
 }
 
 #[test]
+fn the_authors_candidates_are_computed_with_the_first_call() {
+    let client = platform().tenant("candidates");
+    let candidates = "candidates = [{ n = 1, unit = \"km\" }, { n = 2, unit = \"km\" }, { n = -1, unit = \"km\" }]\n";
+    slow(&client, &format!("{ENABLED}{candidates}"));
+    client.invoke("slow", &json!({"n": 1000})).expect(200);
+    wait_for("the candidates to be computed", SOON, || {
+        (source(&books(&client), "candidates")["computed"].as_u64() == Some(3)).then_some(())
+    });
+    for n in [1, 2] {
+        assert_eq!(client.invoke("slow", &json!({"n": n, "unit": "km"})).expect(200).served_by(), "precomputed");
+    }
+    let failed = client.invoke("slow", &json!({"n": -1, "unit": "km"}));
+    assert_eq!(failed.served_by(), "computed");
+    failed.problem(502, "function-error", "function");
+    let stacks = wait_for("the failure in the log", SOON, || Some(client.logs("slow")).filter(|logs| !logs.is_empty()));
+    let raised = stacks.iter().filter(|log| log["line"].as_str().unwrap().contains("ValueError: no")).count();
+    assert_eq!(raised, 1, "what nobody asked for is not in the log: {stacks:?}");
+}
+
+#[test]
 fn a_manifest_says_what_is_wrong_with_its_candidates() {
     let client = platform().tenant("bad-candidates");
     let manifest = "[cache]\nmode = \"declared\"\n[precompute]\nenabled = true\ncandidates = 7\n";
