@@ -33,6 +33,10 @@ impl Reads {
     /// Reads the frame. What is no sensible one counts as the whole event: that is always right.
     pub(crate) fn parse(payload: &[u8]) -> Self {
         let whole = Self { pointers: Vec::new(), whole: true };
+        // A list would be read as the fields in their order, and an empty one as nothing read.
+        if payload.trim_ascii_start().first() != Some(&b'{') {
+            return whole;
+        }
         let reads: Self = serde_json::from_slice(payload).unwrap_or_else(|_| whole.clone());
         if reads.whole || reads.pointers.len() > POINTERS_MAX { whole } else { reads }
     }
