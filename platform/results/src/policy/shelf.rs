@@ -24,7 +24,7 @@ pub struct Entry<K, V> {
     pub hash: u64,
     pub size: u64,
     pub cost_us: u64,
-    standing: Standing,
+    pub standing: Standing,
     tenant: u32,
     /// When it was queued: its place in the order is the one of this turn. Turns wrap around after four thousand million, and then
     /// one entry may go out of turn.

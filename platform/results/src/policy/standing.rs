@@ -2,7 +2,7 @@
 
 /// Requests counted at most: what was asked for more often than this is not worth more, so that what was once asked for
 /// very often does not stay for ever when nobody asks any more.
-const FREQUENCY_MAX: f32 = 64.0;
+pub(super) const FREQUENCY_MAX: f32 = 64.0;
 
 /// How fast the inflation of a tenant follows the ranks of what goes out, and how welcome what comes is.
 #[derive(Debug, Clone, Copy, PartialEq)]
