@@ -28,40 +28,33 @@ impl CanonicalEvent {
     /// The canonical bytes of what the pointers name, in their order. Absent is not null.
     #[must_use]
     pub fn project(&self, pointers: &[JsonPointer]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(5 + pointers.iter().map(|pointer| pointer.as_str().len() + 32).sum::<usize>());
-        out.push(tag::PROJECTION);
-        out.extend_from_slice(&(pointers.len() as u32).to_le_bytes());
-        for pointer in pointers {
-            out.extend_from_slice(&(pointer.as_str().len() as u32).to_le_bytes());
-            out.extend_from_slice(pointer.as_str().as_bytes());
-            match self.find(pointer) {
-                Some(value) => {
-                    out.push(tag::PRESENT);
-                    out.extend_from_slice(value);
-                }
-                None => out.push(tag::ABSENT),
-            }
-        }
-        out
+        self.projected(tag::PROJECTION, pointers, |_, _| {})
     }
 
     /// The canonical bytes of what a run read: like [`CanonicalEvent::project`], and with the kind of everything that was passed on the
     /// way, so that what is not there is not there in the same way: `{}`, `{"a":null}` and `{"a":{}}` differ at `/a/b`.
     #[must_use]
     pub fn project_read(&self, pointers: &[JsonPointer]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(5 + pointers.iter().map(|pointer| pointer.as_str().len() + 40).sum::<usize>());
-        out.push(tag::READ);
-        out.extend_from_slice(&(pointers.len() as u32).to_le_bytes());
-        for pointer in pointers {
-            out.extend_from_slice(&(pointer.as_str().len() as u32).to_le_bytes());
-            out.extend_from_slice(pointer.as_str().as_bytes());
+        self.projected(tag::READ, pointers, |pointer, out| {
             let mut value: Option<&[u8]> = Some(&self.bytes);
             for token in pointer.tokens() {
                 let Some(passed) = value else { break };
                 out.push(passed.first().copied().unwrap_or(tag::ABSENT));
                 value = step(passed, token);
             }
-            match value.and_then(|value| value.get(..value_length(value)?)) {
+        })
+    }
+
+    /// What the pointers name, each after what `way` says of it.
+    fn projected(&self, kind: u8, pointers: &[JsonPointer], way: impl Fn(&JsonPointer, &mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::with_capacity(5 + pointers.iter().map(|pointer| pointer.as_str().len() + 32).sum::<usize>());
+        out.push(kind);
+        out.extend_from_slice(&(pointers.len() as u32).to_le_bytes());
+        for pointer in pointers {
+            out.extend_from_slice(&(pointer.as_str().len() as u32).to_le_bytes());
+            out.extend_from_slice(pointer.as_str().as_bytes());
+            way(pointer, &mut out);
+            match self.find(pointer) {
                 Some(value) => {
                     out.push(tag::PRESENT);
                     out.extend_from_slice(value);
