@@ -29,6 +29,8 @@ test)
     command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || packages="$packages postgresql"
     # What platforms share results in.
     needs redis-server redis-server
+    # What sets a platform's clock while it runs.
+    needs faketime faketime
     needs setpriv util-linux
     needs ip iproute2
     ;;

@@ -1,5 +1,7 @@
-//! Everything that can end is ended at the worst moment. Each test has platforms of its own.
+//! Everything that can end is ended at the worst moment, and the machine itself misbehaves. Each test has platforms of its own.
 
+mod clock;
+mod disk;
 mod kills;
 mod start;
 mod stop;

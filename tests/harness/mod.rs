@@ -10,6 +10,7 @@ mod processes;
 mod redis;
 mod shared;
 mod wait;
+mod wall_clock;
 
 pub use client::{Client, Reply};
 pub use function::Function;
@@ -20,6 +21,7 @@ pub use processes::{kill, marked, sandbox_processes, spawner_of};
 pub use redis::Redis;
 pub use shared::shared;
 pub use wait::{in_parallel, wait_for};
+pub use wall_clock::WallClock;
 
 use std::time::Duration;
 

@@ -22,15 +22,47 @@ const STOP_WITHIN: Duration = Duration::from_secs(40);
 
 /// A data folder, which may outlive a platform.
 #[derive(Clone)]
-pub struct DataFolder(Arc<tempfile::TempDir>);
+pub struct DataFolder(Arc<Folder>);
+
+struct Folder {
+    dir: tempfile::TempDir,
+    is_disk: bool,
+}
 
 impl DataFolder {
     pub fn new() -> Self {
-        Self(Arc::new(tempfile::Builder::new().prefix("raas-test-").tempdir().unwrap()))
+        let dir = tempfile::Builder::new().prefix("raas-test-").tempdir().unwrap();
+        Self(Arc::new(Folder { dir, is_disk: false }))
+    }
+
+    /// On a disk of its own that is so large.
+    pub fn on_a_disk_of(megabytes: u32) -> Self {
+        let dir = tempfile::Builder::new().prefix("raas-test-").tempdir().unwrap();
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "raas-test"]).arg(dir.path()).status();
+        assert!(mounted.unwrap().success());
+        Self(Arc::new(Folder { dir, is_disk: true }))
     }
 
     pub fn path(&self) -> PathBuf {
-        self.0.path().join("data")
+        self.0.dir.path().join("data")
+    }
+
+    /// Leaves no room on its disk, until what is returned is deleted.
+    pub fn fill(&self) -> PathBuf {
+        let filler = self.0.dir.path().join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        let full = std::io::copy(&mut std::io::repeat(b'x'), &mut file).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        filler
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.is_disk {
+            let _ = Command::new("umount").arg("--lazy").arg(self.dir.path()).status();
+        }
     }
 }
 
@@ -75,7 +107,7 @@ impl Options {
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
-        let config = self.data.0.path().join("settings.toml");
+        let config = self.data.0.dir.path().join("settings.toml");
         std::fs::write(&config, &self.settings).unwrap();
         let mut command = Command::new(binary());
         command
@@ -84,7 +116,7 @@ impl Options {
             .arg("--config")
             .arg(config);
         // The context that `raas up` writes for later commands is this platform's own, and so is everything else at home.
-        command.env("HOME", self.data.0.path()).env("XDG_CONFIG_HOME", self.data.0.path().join("config"));
+        command.env("HOME", self.data.0.dir.path()).env("XDG_CONFIG_HOME", self.data.0.dir.path().join("config"));
         command.envs(self.env.iter().cloned()).stdin(Stdio::null());
         command
     }

@@ -76,7 +76,7 @@ impl StoredResult {
     /// Vattani, Chierichetti and Lowenstein, VLDB 2015, with beta = 1). Not earlier than in the last sixteenth of its time:
     /// computations longer than that would else follow each other without end.
     pub fn standing(&self, now: TimestampUs, draw: impl FnOnce() -> f64) -> Option<Standing> {
-        if self.stored_at > now.saturating_add(CLOCK_SLACK) {
+        if self.is_of_unknown_age(now) {
             return None;
         }
         if now < self.fresh_until {
@@ -92,6 +92,12 @@ impl StoredResult {
             return Some(Standing::Stale);
         }
         (now < self.on_error_until).then_some(Standing::OnError)
+    }
+
+    /// Whether the clock has been set back since it was made: not even when the clock comes to its times can anybody tell how
+    /// old it is.
+    pub fn is_of_unknown_age(&self, now: TimestampUs) -> bool {
+        self.stored_at > now.saturating_add(CLOCK_SLACK)
     }
 
     /// Until when there is any use in keeping it.

@@ -112,26 +112,31 @@ impl ResultStore {
         if result.function != sought.function || self.purges.cover(key, &result) {
             return None;
         }
+        if result.is_of_unknown_age(now) {
+            tier.remove(key).await;
+            return None;
+        }
         // A refresh is decided when it is next asked for.
         let standing = result.standing(now, || 1.0)?;
         let result = Arc::new(result);
-        self.put_in_memory(*key, &result);
+        self.put_in_memory(*key, &result, now);
         Some((result, standing))
     }
 
     /// Keeps a result. Returns `false`, and keeps nothing, when its body is over the entry limit, or it was purged since its
     /// computation began.
     pub fn put(&self, key: ResultKey, result: &Arc<StoredResult>, now: TimestampUs) -> bool {
-        let kept = self.put_in_memory(key, result);
+        let kept = self.put_in_memory(key, result, now);
         if kept {
             self.tiers.iter().for_each(|tier| tier.put_behind(key, result, now));
         }
         kept
     }
 
-    fn put_in_memory(&self, key: ResultKey, result: &Arc<StoredResult>) -> bool {
+    fn put_in_memory(&self, key: ResultKey, result: &Arc<StoredResult>, now: TimestampUs) -> bool {
         // What began to be computed later knows better; it has landed before this.
-        if self.memory.peek(&key).is_some_and(|there| there.began_at > result.began_at) {
+        let knows_better = |there: Arc<StoredResult>| there.began_at > result.began_at && !there.is_of_unknown_age(now);
+        if self.memory.peek(&key).is_some_and(knows_better) {
             return true;
         }
         if self.purges.cover(&key, result) || !self.memory.put(key, Arc::clone(result)) {

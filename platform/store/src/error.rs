@@ -39,6 +39,9 @@ pub enum StoreError {
     /// The database could not be reached, or was too busy.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// There is no room left where the database lies; nothing was written.
+    #[error("the database's disk is full")]
+    Full(#[source] sqlx::Error),
     /// The deadline passed; a write may have been done all the same.
     #[error("the database did not answer in time")]
     Timeout,
@@ -61,7 +64,7 @@ impl StoreError {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Timeout => true,
+            Self::Unavailable(_) | Self::Full(_) | Self::Timeout => true,
             Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::Invalid { .. }
@@ -84,6 +87,7 @@ impl From<sqlx::Error> for StoreError {
             E::Database(refusal) => match refusal.kind() {
                 ErrorKind::UniqueViolation => Self::Conflict { what: "it exists already" },
                 ErrorKind::ForeignKeyViolation => Self::Conflict { what: "it refers to something that is not there" },
+                _ if refusal.code().is_some_and(|code| full(&code)) => Self::Full(error),
                 _ if refusal.code().is_some_and(|code| passing(&code)) => Self::Unavailable(error),
                 _ => Self::Refused(error),
             },
@@ -92,12 +96,22 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// SQLite's error number, where a code is one: extended codes come in decimal, with the primary one in the low byte.
+fn sqlite(code: &str) -> Option<u32> {
+    if code.len() < 5 { code.parse::<u32>().ok().map(|number| number & 0xff) } else { None }
+}
+
+/// Whether a database's error code says that it has no room left.
+fn full(code: &str) -> bool {
+    const SQLITE_FULL: u32 = 13;
+    sqlite(code).map_or(code == "53100", |number| number == SQLITE_FULL)
+}
+
 /// Whether a database's error code speaks of its state and not of the statement.
 fn passing(code: &str) -> bool {
-    // SQLite gives its extended codes in decimal, the primary one in the low byte.
-    if let (Ok(number), true) = (code.parse::<u32>(), code.len() < 5) {
-        const BUSY_LOCKED_IOERR_FULL_CANTOPEN: [u32; 5] = [5, 6, 10, 13, 14];
-        return BUSY_LOCKED_IOERR_FULL_CANTOPEN.contains(&(number & 0xff));
+    if let Some(number) = sqlite(code) {
+        const BUSY_LOCKED_IOERR_CANTOPEN: [u32; 4] = [5, 6, 10, 14];
+        return BUSY_LOCKED_IOERR_CANTOPEN.contains(&number);
     }
     // Postgres: connection, resources, operator intervention, system error; serialisation failure and deadlock.
     ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || ["40001", "40P01", "55P03"].contains(&code)

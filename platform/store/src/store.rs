@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
-use sqlx::{Any, AnyPool, Executor, Transaction};
+use sqlx::{Any, AnyPool, Connection, Executor, Transaction};
 
 use crate::StoreError;
 
@@ -192,6 +192,14 @@ async fn connect(
                     connection.execute(session).await?;
                 }
                 Ok(())
+            })
+        })
+        .after_release(|connection, _| {
+            // SQLite ends a transaction by itself when the disk is full, and the driver goes on as if it were open: such a
+            // connection would refuse every later one. The ping is behind the rollback that a dropped transaction asked for.
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
             })
         })
         .connect_with(address);

@@ -128,7 +128,7 @@ impl MemoryTier {
     /// Gives back the room of what there is no use in any more. Walks the whole tier, a part at a time.
     pub fn expire(&self, now: TimestampUs) {
         match &self.kept {
-            Kept::Cost(tier) => tier.retain(|_, result| now < result.keep_until()),
+            Kept::Cost(tier) => tier.retain(|_, result| now < result.keep_until() && !result.is_of_unknown_age(now)),
             // It does so by itself.
             Kept::Moka(_) => {}
         }

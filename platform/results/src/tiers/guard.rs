@@ -4,7 +4,7 @@
 //! dropped, and both are counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -34,6 +34,9 @@ const OPEN_FOR_MAX: Duration = Duration::from_secs(30);
 
 /// Of the questions that do not seem worth it one in so many is asked.
 const ASKED_ANYWAY: u32 = 64;
+
+/// How long what was measured counts: a tier that was slow once must not be taken for a slow one while nobody asks it.
+const MEASURED_FOR: Duration = Duration::from_secs(10);
 
 /// Bytes of entries that are written at once: what is asked meanwhile waits for no more.
 const BATCH_MAX_BYTES: usize = 1 << 20;
@@ -75,14 +78,18 @@ struct Breaker {
 /// A tier under guard.
 pub struct GuardedTier {
     tier: Arc<dyn LowerTier>,
-    /// What a question takes, moving average, microseconds.
+    /// What a question takes, moving average, microseconds, and when that was measured last, milliseconds after `made_at`.
     latency_us: AtomicU32,
+    measured_at_ms: AtomicU64,
+    made_at: Instant,
     breaker: Mutex<Breaker>,
     /// Questions that did not seem worth it.
     asked: AtomicU32,
     sealer: Arc<Sealer>,
     writes: mpsc::Sender<(ResultKey, Arc<StoredResult>)>,
     waiting_bytes: AtomicU64,
+    /// Whether the last write failed: said once, not for every batch.
+    writes_fail: AtomicBool,
     /// What has happened to it.
     pub counts: TierCounts,
 }
@@ -101,11 +108,14 @@ impl GuardedTier {
         let guarded = Arc::new(Self {
             tier,
             latency_us,
+            measured_at_ms: AtomicU64::new(0),
+            made_at: Instant::now(),
             breaker: Mutex::default(),
             asked: AtomicU32::new(1),
             sealer,
             writes,
             waiting_bytes: AtomicU64::new(0),
+            writes_fail: AtomicBool::new(false),
             counts: TierCounts::default(),
         });
         (Arc::clone(&guarded), TierWriter { tier: guarded, results })
@@ -118,7 +128,20 @@ impl GuardedTier {
 
     /// What a question takes at the moment, microseconds.
     pub fn latency_us(&self) -> u64 {
-        u64::from(self.latency_us.load(Ordering::Relaxed))
+        self.measured_us(self.made_at.elapsed()).unwrap_or_else(|| u64::from(self.tier.expected_latency_us()))
+    }
+
+    /// The moving average, where it is not too old at a time after `made_at`.
+    fn measured_us(&self, now: Duration) -> Option<u64> {
+        let at = Duration::from_millis(self.measured_at_ms.load(Ordering::Relaxed));
+        (now < at + MEASURED_FOR).then(|| u64::from(self.latency_us.load(Ordering::Relaxed)))
+    }
+
+    fn measured(&self, took_us: u64) {
+        let now = self.made_at.elapsed();
+        let average = self.measured_us(now).map_or(took_us, |before| (before * 7 + took_us) / 8);
+        self.latency_us.store(u32::try_from(average).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+        self.measured_at_ms.store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Whether a result that took so long to compute is worth asking for, or writing, here: fetching it must take clearly less.
@@ -182,10 +205,7 @@ impl GuardedTier {
         };
         self.note(answer.is_none());
         if answer.is_some() {
-            let took = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
-            let before = self.latency_us.load(Ordering::Relaxed);
-            let after = (u64::from(before) * 7 + u64::from(took)) / 8;
-            self.latency_us.store(u32::try_from(after).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+            self.measured(begun.elapsed().as_micros() as u64);
         }
         answer
     }
@@ -208,11 +228,16 @@ impl GuardedTier {
                 self.counts.unreadable.fetch_add(1, Ordering::Relaxed);
                 if unreadable == Unreadable::Corrupt {
                     tracing::warn!(tier = self.name(), "a kept result is corrupt and is computed instead");
-                    self.ask(self.tier.remove(key)).await;
+                    self.remove(key).await;
                 }
                 None
             }
         }
+    }
+
+    /// Removes the entry of a key, if the tier answers.
+    pub async fn remove(&self, key: &ResultKey) {
+        self.ask(self.tier.remove(key)).await;
     }
 
     /// Removes what it can find of a purge.
@@ -266,8 +291,12 @@ impl GuardedTier {
         let (count, bytes) = (batch.len() as u64, batch.iter().map(|(_, result)| result.body.len() as u64).sum());
         let failure =
             if self.holds_back() { Some("it is left alone for a while".to_owned()) } else { self.put(batch).await };
-        if let Some(failure) = &failure {
-            tracing::warn!(tier = self.name(), error = %failure, "results could not be written: they stay in memory only");
+        match (&failure, self.writes_fail.swap(failure.is_some(), Ordering::Relaxed)) {
+            (Some(failure), false) => {
+                tracing::warn!(tier = self.name(), error = %failure, "results cannot be written: they stay in memory only");
+            }
+            (None, true) => tracing::info!(tier = self.name(), "results are written again"),
+            _ => {}
         }
         self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let counted = if failure.is_none() { &self.counts.written } else { &self.counts.dropped };

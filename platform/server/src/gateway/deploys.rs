@@ -68,7 +68,7 @@ impl From<DeployError> for Problem {
             DeployError::Package(error) if error.origin() == Origin::Caller => {
                 invalid("invalid-package", error.to_string())
             }
-            DeployError::Package(error) => Self::internal(&error),
+            DeployError::Package(error) => Self::of_platform(error.into()),
             DeployError::Manifest(_) | DeployError::HelperManifest(_) => invalid("invalid-manifest", error.to_string()),
             DeployError::Bindings(_) => invalid("invalid-bindings", error.to_string()),
             DeployError::Install { .. } => {
@@ -78,7 +78,7 @@ impl From<DeployError> for Problem {
                 retry_after_s: Some(BUSY_RETRY_AFTER_S),
                 ..Self::unavailable("too-many-deploys", error.to_string())
             },
-            DeployError::Platform(error) => Self::internal(&format!("{error:#}")),
+            DeployError::Platform(error) => Self::of_platform(error),
             DeployError::Store(error) => error.into(),
         }
     }

@@ -68,6 +68,21 @@ impl Problem {
         }
     }
 
+    /// Something that cannot be written for want of room. `cause` goes to the log only.
+    fn disk_full(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(error = %cause, "the disk is full");
+        Self::unavailable("disk-full", "the platform's disk is full: whoever runs it must make room; nothing was done")
+    }
+
+    /// A failure of the platform itself. The cause goes to the log only, but for a full disk, which needs somebody.
+    pub fn of_platform(error: anyhow::Error) -> Self {
+        let is_full = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref().is_some_and(|error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull)
+        };
+        let cause = format!("{error:#}");
+        if error.chain().any(is_full) { Self::disk_full(&cause) } else { Self::internal(&cause) }
+    }
+
     /// Something that should not happen. `cause` goes to the log only.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(error = %cause, "a request failed inside the platform");
@@ -221,7 +236,7 @@ impl From<ManageError> for Problem {
                 Self { title: format!("{title}: {}", cause.title), ..cause }
             }
             ManageError::Device(_) => Self::caller(StatusCode::UNPROCESSABLE_ENTITY, "no-device", title),
-            ManageError::Folder(error) => Self::internal(&error),
+            ManageError::Folder(error) => Self::of_platform(error.into()),
             ManageError::Store(error) => error.into(),
             ManageError::Route(error) => Self::internal(&error),
         }
@@ -235,11 +250,12 @@ impl From<raas_store::StoreError> for Problem {
             StoreError::NotFound { .. } => Self::caller(StatusCode::NOT_FOUND, "not-found", error.to_string()),
             StoreError::Conflict { .. } => Self::caller(StatusCode::CONFLICT, "conflict", error.to_string()),
             StoreError::Invalid { .. } => Self::caller(StatusCode::BAD_REQUEST, "invalid", error.to_string()),
+            StoreError::Full(_) => Self::disk_full(&error),
             StoreError::Unavailable { .. } | StoreError::Timeout => {
-                tracing::warn!(error = %error, "the database did not answer");
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database did not answer");
                 Self::unavailable("database-unavailable", "the database does not answer; try again")
             }
-            other => Self::internal(&other),
+            other => Self::of_platform(other.into()),
         }
     }
 }
