@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use raas_analyzer::graph::{BlockId, Graph, StatementKind, Step};
-use raas_analyzer::liveness::Liveness;
+use raas_analyzer::graph::{Block, BlockId, EdgeKind, Graph, StatementKind, Step, StepKind};
+use raas_analyzer::liveness::{Liveness, Variables};
 use raas_analyzer::python::{Source, Unit, UnitKind, units};
 
 type Execution = (u32, Vec<serde_json::Value>);
@@ -56,9 +56,10 @@ fn numbered(program: &str) -> String {
 struct Checked<'a> {
     graph: &'a Graph,
     by_line: HashMap<u32, Vec<(BlockId, usize)>>,
-    /// Lines that CPython does not execute although they are there.
+    /// Lines of which nothing is told.
     silent: HashSet<u32>,
-    liveness: Liveness,
+    /// What is live before each step of each block.
+    live: Vec<Vec<Variables>>,
 }
 
 impl<'a> Checked<'a> {
@@ -71,20 +72,32 @@ impl<'a> Checked<'a> {
             }
         }
         let silent = |line: &str| {
-            let line = line.trim();
-            line.starts_with("nonlocal") || line.starts_with("while True") || line == "pass" || line == "continue"
+            ["pass", "break", "continue", "return", "try:", "except:", "while True:"].contains(&line.trim())
         };
-        let silent =
-            program.lines().enumerate().filter(|(_, line)| silent(line)).map(|(at, _)| at as u32 + 1).collect();
-        Self { graph, by_line, silent, liveness: Liveness::of(graph) }
+        let lines = program.lines().enumerate();
+        let silent = lines.filter(|(_, line)| silent(line)).map(|(at, _)| at as u32 + 1).collect();
+        let liveness = Liveness::of(graph);
+        let before = |(id, block): (usize, &Block)| {
+            (0..block.steps.len()).map(|step| liveness.before(graph, BlockId(id as u32), step)).collect()
+        };
+        let live = graph.blocks.iter().enumerate().map(before).collect();
+        Self { graph, by_line, silent, live }
     }
 
     fn step(&self, at: (BlockId, usize)) -> Option<&Step> {
         self.graph.block(at.0).steps.get(at.1)
     }
 
-    /// The steps that may come next after a place, through empty blocks and steps of silent lines.
+    /// Whether a step may be executed without being told of, coming from a step of this line.
+    fn may_be_silent(&self, step: &Step, from: Option<u32>) -> bool {
+        let leaves_a_with = step.kind == StepKind::Context && step.reads.is_empty();
+        // Steps of one line are told of once.
+        leaves_a_with || self.silent.contains(&step.span.first_line) || Some(step.span.first_line) == from
+    }
+
+    /// The steps that may come next: of a place, or after it once it is taken.
     fn next(&self, from: (BlockId, usize), taken: bool) -> HashSet<(BlockId, usize)> {
+        let line = self.step(from).filter(|_| taken).map(|step| step.span.first_line);
         let (mut found, mut seen) = (HashSet::new(), HashSet::new());
         let mut waiting = vec![(from, taken)];
         while let Some((at, taken)) = waiting.pop() {
@@ -94,20 +107,18 @@ impl<'a> Checked<'a> {
             match self.step(at) {
                 Some(step) if !taken => {
                     found.insert(at);
-                    if self.silent.contains(&step.span.first_line) {
+                    if self.may_be_silent(step, line) {
                         waiting.push((at, true));
                     }
                 }
                 step => {
                     let block = self.graph.block(at.0);
-                    let raises = step.is_some();
-                    if step.is_some() && at.1 + 1 < block.steps.len() {
+                    if at.1 + 1 < block.steps.len() {
                         waiting.push(((at.0, at.1 + 1), false));
                     }
                     let is_last = at.1 + 1 >= block.steps.len();
                     for edge in &block.edges {
-                        let exception = edge.kind == raas_analyzer::graph::EdgeKind::Exception;
-                        if is_last || (exception && raises) {
+                        if is_last || (edge.kind == EdgeKind::Exception && step.is_some()) {
                             waiting.push(((edge.to, 0), false));
                         }
                     }
@@ -125,15 +136,12 @@ impl<'a> Checked<'a> {
             } else {
                 at.iter().flat_map(|at| self.next(*at, true)).collect()
             };
-            let here: HashSet<_> = next
-                .into_iter()
-                .filter(|at| self.step(*at).is_some_and(|step| step.span.first_line == *line))
-                .collect();
-            if here.is_empty() {
+            let is_here = |at: &(BlockId, usize)| self.step(*at).is_some_and(|step| step.span.first_line == *line);
+            at = next.into_iter().filter(is_here).collect();
+            if at.is_empty() {
                 let before = number.checked_sub(1).map(|before| lines[before]);
                 return Err(format!("no way from line {before:?} to line {line}"));
             }
-            at = here;
         }
         Ok(())
     }
@@ -143,11 +151,10 @@ impl<'a> Checked<'a> {
         let mut read_next: HashSet<&str> = HashSet::new();
         for event in events.iter().rev() {
             if let Some(access) = event.as_str() {
-                if let Some(read) = access.strip_prefix('+') {
-                    read_next.insert(read);
-                } else {
-                    read_next.remove(&access[1..]);
-                }
+                match access.strip_prefix('+') {
+                    Some(read) => read_next.insert(read),
+                    None => read_next.remove(&access[1..]),
+                };
                 continue;
             }
             let line = event.as_u64().unwrap() as u32;
@@ -155,9 +162,7 @@ impl<'a> Checked<'a> {
             for name in &read_next {
                 let variable = self.graph.variable(name).ok_or_else(|| format!("{name} is no variable"))?;
                 reads += 1;
-                let live =
-                    |(block, step): &(BlockId, usize)| self.liveness.before(self.graph, *block, *step).has(variable);
-                if !places.iter().any(live) {
+                if !places.iter().any(|(block, step)| self.live[block.0 as usize][*step].has(variable)) {
                     return Err(format!("{name} is read after line {line} but not live there"));
                 }
             }

@@ -95,6 +95,11 @@ impl<'a, 's> Builder<'a, 's> {
             block.edges.sort_unstable();
             block.edges.dedup();
         }
+        // An `else` is met before the handlers above it.
+        let begins: Vec<u32> = self.statements.iter().map(|statement| statement.span.start).collect();
+        for statement in &mut self.statements {
+            statement.suites.sort_by_key(|suite| suite.first().map(|first| begins[first.0 as usize]));
+        }
         let graph = Graph {
             blocks: self.blocks,
             exit: self.exit,
@@ -439,6 +444,9 @@ impl<'a, 's> Builder<'a, 's> {
     }
 
     fn attempt(&mut self, attempt: &'a ast::StmtTry, id: StatementId) {
+        // Python executes its line, too.
+        let keyword = TextRange::at(attempt.range.start(), ruff_text_size::TextSize::new(3));
+        self.step(StepKind::Plain, id, keyword, |_| {});
         let outer = self.catch;
         let after = self.fresh();
         let cleanup = (!attempt.finalbody.is_empty()).then(|| self.fresh());

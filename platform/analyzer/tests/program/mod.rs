@@ -24,7 +24,8 @@ pub fn generate(seed: u64) -> String {
         let def = if writer.kind == Kind::Async { "async def" } else { "def" };
         let _ = writeln!(writer.text, "{def} f{number}(n, a, b):");
         writer.depth = 1;
-        writer.suite(5);
+        writer.line("c, d, e = n, [n], (n,)");
+        writer.suite(3);
         writer.line(if writer.kind == Kind::Generator { "yield a" } else { "return a" });
         let drive = match writer.kind {
             Kind::Plain => format!("f{number}(n, n + 1, [n])"),
@@ -95,7 +96,7 @@ impl Writer {
     fn expression(&mut self) -> String {
         let (x, y) = (self.name(), self.name());
         match self.rng.u32(..10) {
-            0 => format!("{x}"),
+            0 => x.to_owned(),
             1 => format!("n + {}", self.rng.u32(..9)),
             2 => format!("({x}, {y})"),
             3 => format!("[{x} for {y} in range(3) if {y}]"),
@@ -120,7 +121,8 @@ impl Writer {
     }
 
     fn suite(&mut self, room: u32) {
-        for _ in 0..self.rng.u32(1..=3) {
+        let most = if room > 2 { 3 } else { 2 };
+        for _ in 0..self.rng.u32(1..=most) {
             self.statement(room);
         }
     }
@@ -141,7 +143,7 @@ impl Writer {
     }
 
     fn statement(&mut self, room: u32) {
-        let kinds = if room == 0 { 9 } else { 20 };
+        let kinds = if room == 0 { 9 } else { 24 };
         match self.rng.u32(..kinds) {
             0..=2 => {
                 let (x, value) = (self.name(), self.expression());
@@ -167,6 +169,7 @@ impl Writer {
                 self.line(jump);
                 self.depth -= 1;
             }
+            6 => self.line("pass"),
             7 => {
                 let test = self.test();
                 self.line(&format!("if {test}:"));
@@ -257,7 +260,8 @@ impl Writer {
                 }
                 self.depth -= 1;
             }
-            _ => self.function(room),
+            19 => self.function(room),
+            _ => self.attempt(room),
         }
     }
 
