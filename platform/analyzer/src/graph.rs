@@ -145,6 +145,8 @@ pub struct Statement {
     pub kind: StatementKind,
     /// All of it, with what is within.
     pub span: Span,
+    /// Its first step: the block, and the number of the step in it.
+    pub begins: (BlockId, u32),
     /// The statement it is within; none at the top of the function.
     pub parent: Option<StatementId>,
     /// The suites within it, in the order in which they are written: each branch, the body of a loop and its `else`, and so on.

@@ -8,6 +8,7 @@
 mod encoding;
 pub mod graph;
 pub mod liveness;
+pub mod nodes;
 pub mod python;
 
 /// Why a source cannot be analyzed: always a matter of its author's.

@@ -10,7 +10,7 @@ use crate::graph::{Binding, BlockId, EdgeKind, Graph, Step, StepKind, Variable};
 pub struct Variables(Vec<u64>);
 
 impl Variables {
-    fn none(graph: &Graph) -> Self {
+    pub(crate) fn none(graph: &Graph) -> Self {
         Self(vec![0; graph.names.len().div_ceil(64)])
     }
 
@@ -26,19 +26,19 @@ impl Variables {
         self.0.get(variable.0 as usize / 64).is_some_and(|word| word >> (variable.0 % 64) & 1 == 1)
     }
 
-    fn add(&mut self, variable: Variable) {
+    pub(crate) fn add(&mut self, variable: Variable) {
         if let Some(word) = self.0.get_mut(variable.0 as usize / 64) {
             *word |= 1 << (variable.0 % 64);
         }
     }
 
-    fn remove(&mut self, variable: Variable) {
+    pub(crate) fn remove(&mut self, variable: Variable) {
         if let Some(word) = self.0.get_mut(variable.0 as usize / 64) {
             *word &= !(1 << (variable.0 % 64));
         }
     }
 
-    fn add_all(&mut self, others: &Self) {
+    pub(crate) fn add_all(&mut self, others: &Self) {
         self.0.iter_mut().zip(&others.0).for_each(|(word, other)| *word |= other);
     }
 

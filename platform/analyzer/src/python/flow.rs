@@ -61,6 +61,8 @@ struct Builder<'a, 's> {
     blocks: Vec<Block>,
     statements: Vec<Statement>,
     parsed: Vec<&'a Stmt>,
+    /// Statements before this have their first step.
+    begun: u32,
     names: Vec<Name>,
     numbers: HashMap<&'a str, Variable>,
     around: Vec<Around>,
@@ -81,6 +83,7 @@ impl<'a, 's> Builder<'a, 's> {
             blocks: vec![Block::default(); 3],
             statements: Vec::new(),
             parsed: Vec::new(),
+            begun: 0,
             names: Vec::new(),
             numbers: HashMap::new(),
             around: Vec::new(),
@@ -170,7 +173,8 @@ impl<'a, 's> Builder<'a, 's> {
 
     fn number(&mut self, kind: StatementKind, range: TextRange, parent: Option<StatementId>) -> StatementId {
         let span = self.lines.span(range);
-        self.statements.push(Statement { kind, span, parent, suites: Vec::new() });
+        let begins = (Graph::ENTRY, 0);
+        self.statements.push(Statement { kind, span, begins, parent, suites: Vec::new() });
         StatementId((self.statements.len() - 1) as u32)
     }
 
@@ -201,7 +205,13 @@ impl<'a, 's> Builder<'a, 's> {
         if block.steps.is_empty() {
             block.edges.push(Edge { to: catch, kind: EdgeKind::Exception });
         }
+        let begins = (here, block.steps.len() as u32);
         block.steps.push(step);
+        // Others of the same statement come behind.
+        if self.begun <= statement.0 {
+            self.begun = statement.0 + 1;
+            self.statements[statement.0 as usize].begins = begins;
+        }
     }
 
     fn suite(&mut self, suite: &'a [Stmt], parent: Option<StatementId>) -> Vec<StatementId> {
