@@ -10,6 +10,7 @@ pub mod graph;
 pub mod liveness;
 pub mod nodes;
 pub mod python;
+pub mod report;
 
 /// Why a source cannot be analyzed: always a matter of its author's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

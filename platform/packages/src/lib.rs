@@ -17,7 +17,7 @@ pub mod unpack;
 
 pub use dependencies::{Dependencies, InstallStep, OnFailure, explain_failure};
 pub use error::{EntryProblem, PackageError};
-pub use pack::{PackError, Packed, pack_folder};
+pub use pack::{PackError, Packed, pack_folder, packed_files};
 pub use store::{Package, PackageStore};
 pub use unpack::{UnpackLimits, Unpacked, unpack_bytes};
 

@@ -86,6 +86,17 @@ pub fn pack_folder(folder: &Path) -> Result<Packed, PackError> {
     packer.write()
 }
 
+/// The files of a folder that would be packed, by their paths from its top. There need not be a manifest.
+///
+/// # Errors
+/// Something cannot be read, or the platform would refuse it.
+pub fn packed_files(folder: &Path) -> Result<Vec<String>, PackError> {
+    let mut packer = Packer { ignored: ignored(folder)?, tree: Tree::new(PACKAGE_ENTRIES_MAX), size_bytes: 0, folder };
+    packer.collect(folder)?;
+    let is_file = |node: &Node| matches!(node, Node::File { .. });
+    Ok(packer.tree.iter().filter(|(_, node)| is_file(node)).map(|(path, _)| path.to_owned()).collect())
+}
+
 fn ignored(folder: &Path) -> Result<Gitignore, PackError> {
     let mut builder = GitignoreBuilder::new(folder);
     let bad = |error: ignore::Error| PackError::BadPattern { problem: error.to_string() };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::analyze::AnalyzeArguments;
 use super::context::clean_url;
 use super::format::parse_moment;
 use super::results::ResultsArguments;
@@ -99,6 +100,8 @@ pub enum Command {
         #[arg(long, value_name = "ID")]
         invocation: Option<String>,
     },
+    /// Show the graph of a folder's code: its nodes, what each reads and what it leaves. Runs nothing.
+    Analyze(AnalyzeArguments),
     /// Show what is kept of a function's results, or simulate policies of keeping some.
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Results {

@@ -6,6 +6,7 @@
 //! cannot learn over HTTP, it does not know.
 
 mod access;
+mod analyze;
 mod arguments;
 mod client;
 mod config;
@@ -56,6 +57,7 @@ fn perform(screen: Screen, command: Command) -> Outcome {
         Command::Demo => demo::run(screen),
         Command::Login { url, key } => access::login(screen, url, key),
         Command::Deploy { folder, alias } => deploy::deploy(screen, &client()?, &folder, &alias),
+        Command::Analyze(arguments) => analyze::run(screen, &arguments),
         Command::Functions => functions::list(screen, &client()?),
         Command::Function { name } => functions::show(screen, &client()?, &name),
         Command::Versions { name } => functions::versions(screen, &client()?, &name),
