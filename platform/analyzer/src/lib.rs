@@ -9,6 +9,7 @@ mod encoding;
 pub mod graph;
 pub mod liveness;
 pub mod python;
+pub mod select;
 
 /// Why a source cannot be analyzed: always a matter of its author's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
