@@ -1,5 +1,8 @@
 //! What users of the selection notice: what is chosen and why, how good that is, and that it never does worse than it says.
 
+mod quality;
+mod replanning;
+
 use fastrand::Rng;
 
 use super::*;
