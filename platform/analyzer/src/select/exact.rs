@@ -132,16 +132,15 @@ impl Search<'_, '_> {
             return Ok(Vec::new());
         }
         let instance = self.contributions.instance;
-        let (bytes, depth, end) =
-            (instance.regions[place].bytes, instance.regions[place].depth, instance.regions[place].end);
+        let (bytes, end) = (instance.regions[place].bytes, instance.regions[place].end);
         let inner = self.inside(place + 1, end);
         let without = self.together(&inner, path, rest_us)?;
-        if bytes > instance.budget {
+        if !self.contributions.may_be_chosen(place) {
             return Ok(without);
         }
         let own = self.contributions.of(place, path as u128);
         let reduced = own - self.relaxation.price_us * bytes as f64;
-        let mut with = self.together(&inner, path | 1 << depth, rest_us + reduced)?;
+        let mut with = self.together(&inner, path | self.contributions.bit(place) as usize, rest_us + reduced)?;
         with.retain(|part| part.bytes <= instance.budget - bytes);
         for part in &mut with {
             part.bytes += bytes;

@@ -212,7 +212,7 @@ pub(super) fn exchange(best: &mut Plan, work_max: u64, contributions: &mut Contr
     while tried < nodes && contributions.work() <= work_max {
         tried += 1;
         place = (place + 1) % nodes;
-        if best.chosen[place] || instance.regions[place].bytes > instance.budget {
+        if best.chosen[place] || !contributions.may_be_chosen(place) {
             continue;
         }
         let mut plan = best.clone();

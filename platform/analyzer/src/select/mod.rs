@@ -107,7 +107,7 @@ pub struct Replanned {
     pub selection: Selection,
     /// Whether that is the plan in place, but for what was dropped from it.
     pub kept: bool,
-    /// Nodes of the plan in place that had become a loss or for which there is no memory any more, in ascending order.
+    /// Nodes of the plan in place that had become a loss, never hit, or for which there is no memory any more, in ascending order.
     pub dropped: Vec<usize>,
     /// What a new plan saves, microseconds over all observed calls.
     pub new_value_us: f64,
@@ -159,13 +159,16 @@ pub fn upper_bound_us(instance: &Instance) -> f64 {
 
 /// Chooses nodes where some are persisted already. These stay as they are unless new ones save more by a margin, a part of what they
 /// save, for beginning anew costs what had been recorded; but nodes that have become a loss are dropped, and so are those worth least
-/// for each byte if there is less memory than there was. An index that no node has is passed over.
+/// for each byte if there is less memory than there was, and what never hits. An index that no node has is passed over.
 #[must_use]
 pub fn replan(current: &[usize], instance: &Instance, policy: Policy, margin: f64) -> Replanned {
     let new = select(instance, policy);
     let mut contributions = Contributions::new(instance, DEFAULT_LIMITS.table_words);
-    let mut plan = Plan::of(&instance.marks(current), &mut contributions);
-    let mut dropped = plan.prune(&mut contributions);
+    let in_place = instance.marks(current);
+    let mut plan = Plan::of(&in_place, &mut contributions);
+    let mut dropped: Vec<usize> =
+        (0..in_place.len()).filter(|place| in_place[*place] && !plan.chosen[*place]).collect();
+    dropped.extend(plan.prune(&mut contributions));
     dropped.extend(plan.squeeze(None, &mut contributions));
     dropped.extend(plan.prune(&mut contributions));
     let mut dropped: Vec<usize> = dropped.into_iter().map(|place| instance.regions[place].index).collect();

@@ -22,11 +22,13 @@ impl Plan {
         Self { chosen: vec![false; instance.nodes()], paths: vec![0; instance.nodes()], bytes: 0, value_us: 0.0 }
     }
 
-    /// These places.
+    /// Those of these places that may be chosen.
     pub fn of(chosen: &[bool], contributions: &mut Contributions<'_>) -> Self {
         let mut plan = Self::empty(contributions.instance);
         for place in (0..chosen.len()).filter(|place| chosen[*place]) {
-            plan.toggle(place, contributions);
+            if contributions.may_be_chosen(place) {
+                plan.toggle(place, contributions);
+            }
         }
         plan
     }
@@ -43,8 +45,7 @@ impl Plan {
 
     /// By how much the value would change if a region that is not chosen were, or one that is were not.
     pub fn change(&self, place: usize, contributions: &mut Contributions<'_>) -> f64 {
-        let region = &contributions.instance.regions[place];
-        let (end, own) = (region.end, 1 << region.depth);
+        let (end, own) = (contributions.instance.regions[place].end, contributions.bit(place));
         let itself = contributions.of(place, self.paths[place]);
         let mut change = if self.chosen[place] { -itself } else { itself };
         contributions.worked((end - place) / 8);
@@ -55,11 +56,11 @@ impl Plan {
         change
     }
 
-    /// Chooses a region that is not chosen, or no longer one that is.
+    /// Chooses a region that is not chosen, or no longer one that is. It has to be one that may be chosen.
     pub fn toggle(&mut self, place: usize, contributions: &mut Contributions<'_>) {
         self.value_us += self.change(place, contributions);
         let region = &contributions.instance.regions[place];
-        let own = 1 << region.depth;
+        let own = contributions.bit(place);
         self.paths[place + 1..region.end].iter_mut().for_each(|path| *path ^= own);
         self.chosen[place] = !self.chosen[place];
         self.bytes = if self.chosen[place] {

@@ -5,7 +5,7 @@
 //! within the budget saves (Lagrangian relaxation; Fisher, Management Science 1981). The price that bounds best is found in a few
 //! steps, and the plans on both sides of it are the best ones for what they take.
 
-use super::contributions::Contributions;
+use super::contributions::{Contributions, Table};
 use super::instance::Instance;
 
 /// Steps to the best price.
@@ -41,16 +41,16 @@ impl Relaxation {
     /// Finds the best price. Nothing if there is no table of contributions.
     pub fn new(contributions: &mut Contributions<'_>) -> Option<Self> {
         let instance = contributions.instance;
-        let (starts, table) = contributions.all()?;
+        let table = contributions.all()?;
         let budget = instance.budget as f64;
         let mut steps = 1;
-        let free = price(instance, starts, table, 0.0);
+        let free = price(instance, table, 0.0);
         let raised = |bound: f64| bound + ROUNDING * (1.0 + bound.abs());
         let mut found = Self {
             bound_us: raised(free.total),
             price_us: 0.0,
             reduced: Vec::new(),
-            starts: starts.to_vec(),
+            starts: table.starts.to_vec(),
             plans: Vec::new(),
             reached: free.bytes <= budget,
         };
@@ -65,7 +65,7 @@ impl Relaxation {
                 if next.is_nan() || next <= 0.0 {
                     break;
                 }
-                let priced = price(instance, starts, table, next);
+                let priced = price(instance, table, next);
                 steps += 1;
                 let bound = raised(priced.total + next * budget);
                 if found.reduced.is_empty() || bound < found.bound_us {
@@ -88,7 +88,7 @@ impl Relaxation {
                 found.reduced = free.reduced;
             }
         }
-        let states = table.len();
+        let states = table.contributions.len();
         contributions.worked(steps * states * 2);
         Some(found)
     }
@@ -100,28 +100,28 @@ impl Relaxation {
 }
 
 /// The best plan at a price.
-fn price(instance: &Instance, starts: &[usize], table: &[f64], price_us: f64) -> Priced {
+fn price(instance: &Instance, table: Table<'_>, price_us: f64) -> Priced {
     let nodes = instance.nodes();
-    let mut reduced = vec![0.0; table.len()];
+    let states = table.contributions.len();
+    let mut reduced = vec![0.0; states];
     // What the regions in each place save together if it is not chosen, and if it is.
-    let mut without = vec![0.0; table.len()];
-    let mut with = vec![0.0; table.len()];
+    let mut without = vec![0.0; states];
+    let mut with = vec![0.0; states];
     let mut total = 0.0;
     for place in (0..nodes).rev() {
         let region = &instance.regions[place];
-        let own = starts[place]..starts[place] + (1 << region.depth);
-        let paid = if region.bytes > instance.budget { f64::INFINITY } else { price_us * region.bytes as f64 };
+        let own = table.of(place);
+        let paid = if table.bits[place] == 0 { f64::INFINITY } else { price_us * region.bytes as f64 };
         for at in own.clone() {
-            with[at] += table[at] - paid;
+            with[at] += table.contributions[at] - paid;
             reduced[at] = with[at].max(without[at]);
         }
         match region.parent {
             None => total += reduced[own.start],
             Some(parent) => {
-                // The upper half of its paths has the parent chosen, the lower half not.
-                let half = own.len() / 2;
-                let outer = starts[parent]..starts[parent] + half;
-                let (not_chosen, chosen) = reduced[own].split_at(half);
+                // The upper half of its paths has the parent chosen, the lower half not; where it may not be, there is no upper one.
+                let outer = table.of(parent);
+                let (not_chosen, chosen) = reduced[own].split_at(outer.len());
                 without[outer.clone()].iter_mut().zip(not_chosen).for_each(|(sum, inner)| *sum += inner);
                 with[outer].iter_mut().zip(chosen).for_each(|(sum, inner)| *sum += inner);
             }
@@ -132,13 +132,13 @@ fn price(instance: &Instance, starts: &[usize], table: &[f64], price_us: f64) ->
     let (mut bytes, mut value_us) = (0.0, 0.0);
     for (place, region) in instance.regions.iter().enumerate() {
         if let Some(parent) = region.parent {
-            paths[place] = paths[parent] | usize::from(chosen[parent]) << (region.depth - 1);
+            paths[place] = paths[parent] | if chosen[parent] { table.bits[parent] as usize } else { 0 };
         }
-        let at = starts[place] + paths[place];
+        let at = table.starts[place] + paths[place];
         if with[at] > without[at] {
             chosen[place] = true;
             bytes += region.bytes as f64;
-            value_us += table[at];
+            value_us += table.contributions[at];
         }
     }
     Priced { reduced, total, chosen, bytes, value_us }

@@ -180,11 +180,38 @@ fn counted_step_by_step_a_plan_is_worth_what_it_is_worth() {
             let mut contributions = Contributions::new(&instance, table_words);
             let mut plan = Plan::empty(&instance);
             for _ in 0..40 {
-                plan.toggle(random.usize(..12), &mut contributions);
+                let place = random.usize(..12);
+                if contributions.may_be_chosen(place) {
+                    plan.toggle(place, &mut contributions);
+                }
                 let chosen = indices(&plan, &instance);
                 assert!(close(plan.value_us, instance.value(&chosen)));
                 assert_eq!(plan.bytes, instance.bytes(&chosen));
             }
         }
     }
+}
+
+#[test]
+fn what_is_better_than_a_plan_is_found_however_bad_that_plan_is() {
+    let mut random = Rng::with_seed(12);
+    let mut better = 0;
+    for round in 0..300 {
+        // A few of them are larger.
+        let count = if round % 30 == 0 { 13 } else { random.usize(2..10) };
+        let calls = random.usize(1..130);
+        let (_, instance) = random_instance(&mut random, count, calls);
+        let mut contributions = Contributions::new(&instance, DEFAULT_LIMITS.table_words);
+        let relaxation = Relaxation::new(&mut contributions).unwrap();
+        let nothing = Plan::empty(&instance);
+        let found = exact::better(&nothing, &relaxation, u64::MAX, &mut contributions).unwrap();
+        let best = best_of_all(&instance);
+        assert!(close(found.as_ref().map_or(0.0, |plan| plan.value_us), best));
+        if let Some(plan) = found {
+            better += 1;
+            assert!(plan.bytes <= instance.budget_bytes());
+            assert!(exact::better(&plan, &relaxation, u64::MAX, &mut contributions).unwrap().is_none());
+        }
+    }
+    assert!(better > 150, "{better}");
 }
