@@ -16,6 +16,8 @@ const ROUNDS: usize = 100;
 enum Shape {
     /// None in another.
     Flat,
+    /// None in another, and all worth the same for what they take, but for a constant: the hardest to choose from.
+    Alike,
     /// Each in any that came before, or in none.
     Random,
     /// Trees of eight, each node in one of the last three of its tree.
@@ -29,7 +31,7 @@ enum Shape {
 impl Shape {
     fn parent(self, random: &mut fastrand::Rng, index: usize) -> Option<usize> {
         match self {
-            Self::Flat => None,
+            Self::Flat | Self::Alike => None,
             Self::Random => (index > 0 && random.f64() < 0.9).then(|| random.usize(..index)),
             Self::Deep => {
                 let first = index / 8 * 8;
@@ -60,14 +62,18 @@ fn nodes(random: &mut fastrand::Rng, shape: Shape) -> Vec<Node> {
             let around = parent.is_some_and(|parent| nodes[parent].hits.has(call));
             random.f64() < if around { 1.0 - 0.2 * kept } else { own * 0.6 }
         });
-        nodes.push(Node {
-            parent,
-            bytes: log_normal(random, 1e6, 1.3) as u64,
-            saved_us: log_normal(random, 3_000.0, 1.3),
-            missed_us: 20.0 + 400.0 * random.f64(),
-            executed,
-            hits,
-        });
+        let bytes = log_normal(random, 1e6, 1.3);
+        let missed_us = 20.0 + 400.0 * random.f64();
+        let saved_us = match shape {
+            Shape::Alike => {
+                let number = |wanted: bool| {
+                    (0..CALLS).filter(|call| executed.has(*call) && hits.has(*call) == wanted).count() as f64
+                };
+                (bytes + 1e5 + missed_us * number(false)) / number(true).max(1.0)
+            }
+            _ => log_normal(random, 3_000.0, 1.3),
+        };
+        nodes.push(Node { parent, bytes: bytes as u64, saved_us, missed_us, executed, hits });
     }
     for index in (0..NODES).rev() {
         if let Some(parent) = nodes[index].parent {
@@ -79,7 +85,7 @@ fn nodes(random: &mut fastrand::Rng, shape: Shape) -> Vec<Node> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{NODES} nodes, {CALLS} calls");
-    for shape in [Shape::Flat, Shape::Random, Shape::Deep, Shape::Binary, Shape::Chain] {
+    for shape in [Shape::Flat, Shape::Alike, Shape::Random, Shape::Deep, Shape::Binary, Shape::Chain] {
         for part in [0.07, 0.3] {
             let mut random = fastrand::Rng::with_seed(1);
             let mut instances = Vec::with_capacity(ROUNDS);

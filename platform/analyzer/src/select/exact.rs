@@ -9,6 +9,11 @@ use super::contributions::Contributions;
 use super::plan::Plan;
 use super::relaxed::Relaxation;
 
+/// Pairs of parts that are put side by side at a time, and ways in which parts came about: bounds of the memory it takes.
+const PAIRS_MAX: usize = 1 << 20;
+const TRAILS_MAX: usize = 1 << 21;
+/// What a pair costs, in look-ups.
+const PAIR_WORK: usize = 12;
 /// Nothing is chosen.
 const NOTHING: u32 = 0;
 
@@ -156,16 +161,19 @@ impl Search<'_, '_> {
 
     /// Each part of the one beside each of the other, without what cannot matter.
     fn combined(&mut self, first: &[Part], second: &[Part], rest_us: f64) -> Result<Vec<Part>, GaveUp> {
-        self.contributions.worked(8 + 8 * first.len() * second.len());
-        if self.contributions.work() > self.work_max {
+        let pairs = first.len() * second.len();
+        self.contributions.worked(8 + PAIR_WORK * pairs);
+        if pairs > PAIRS_MAX || self.trails.len() > TRAILS_MAX || self.contributions.work() > self.work_max {
             return Err(GaveUp);
         }
         let budget = self.contributions.instance.budget;
         // Where the trails of the two are, until it is known which are left.
         let mut pairs: Vec<(u32, u32)> = Vec::new();
         let mut parts: Vec<Part> = Vec::new();
-        for part in first {
-            for other in second {
+        // Both are in the order of what they take: the longer one inside, so that there are few runs to be sorted into each other.
+        let (short, long) = if first.len() < second.len() { (first, second) } else { (second, first) };
+        for part in short {
+            for other in long {
                 let Some(bytes) = part.bytes.checked_add(other.bytes).filter(|bytes| *bytes <= budget) else { break };
                 let value_us = part.value_us + other.value_us;
                 if !self.hopeless(bytes, value_us, rest_us) {
@@ -193,9 +201,7 @@ fn trail(trails: &mut Vec<Trail>, trail: Trail) -> u32 {
 
 /// Leaves the parts than which none takes less and saves as much, in the order of what they take.
 fn undominated(parts: &mut Vec<Part>) {
-    parts.sort_unstable_by(|part, other| {
-        part.bytes.cmp(&other.bytes).then_with(|| other.value_us.total_cmp(&part.value_us))
-    });
+    parts.sort_by(|part, other| part.bytes.cmp(&other.bytes).then_with(|| other.value_us.total_cmp(&part.value_us)));
     let mut most = f64::NEG_INFINITY;
     parts.retain(|part| {
         let more = part.value_us > most;

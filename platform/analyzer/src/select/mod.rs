@@ -113,7 +113,7 @@ pub struct Replanned {
     pub new_value_us: f64,
 }
 
-/// The work that a policy may do. Its units are look-ups, about a nanosecond each.
+/// The work that a policy may do. Its units are look-ups, which with all that goes with them take some three nanoseconds.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     /// Words of calls in the table of contributions.
@@ -126,7 +126,7 @@ struct Limits {
     more: u64,
 }
 
-const DEFAULT_LIMITS: Limits = Limits { table_words: 1 << 19, first: 500_000, exact: 1_000_000, more: 1_000_000 };
+const DEFAULT_LIMITS: Limits = Limits { table_words: 1 << 20, first: 300_000, exact: 500_000, more: 500_000 };
 const EXACT_LIMITS: Limits = Limits { table_words: 1 << 22, first: 2_000_000, exact: 100_000_000, more: 5_000_000 };
 
 struct Found {
