@@ -126,7 +126,7 @@ struct Limits {
     more: u64,
 }
 
-const DEFAULT_LIMITS: Limits = Limits { table_words: 1 << 20, first: 300_000, exact: 500_000, more: 500_000 };
+const DEFAULT_LIMITS: Limits = Limits { table_words: 1 << 20, first: 300_000, exact: 400_000, more: 300_000 };
 const EXACT_LIMITS: Limits = Limits { table_words: 1 << 22, first: 2_000_000, exact: 100_000_000, more: 5_000_000 };
 
 struct Found {
