@@ -36,9 +36,6 @@ enum Trail {
     Both(u32, u32),
 }
 
-/// The work that may be done is done.
-struct GaveUp;
-
 struct Search<'a, 'b> {
     contributions: &'b mut Contributions<'a>,
     relaxation: &'b Relaxation,
@@ -71,7 +68,7 @@ pub(super) fn better(
         trails: vec![Trail::Nothing],
     };
     let outermost: Vec<usize> = search.inside(0, instance.nodes());
-    let parts = search.together(&outermost, 0, 0.0).map_err(|GaveUp| Unknown)?;
+    let parts = search.together(&outermost, 0, 0.0)?;
     let best = parts.into_iter().max_by(|part, other| part.value_us.total_cmp(&other.value_us));
     let Some(best) = best.filter(|best| best.value_us > than.value_us + than.rounding()) else { return Ok(None) };
     let mut chosen = vec![false; instance.nodes()];
@@ -107,7 +104,7 @@ impl Search<'_, '_> {
     }
 
     /// The parts in these regions side by side, where these regions are chosen around them and everything else saves so much at most.
-    fn together(&mut self, places: &[usize], path: usize, rest_us: f64) -> Result<Vec<Part>, GaveUp> {
+    fn together(&mut self, places: &[usize], path: usize, rest_us: f64) -> Result<Vec<Part>, Unknown> {
         let mut inside: f64 = places.iter().map(|place| self.relaxation.reduced(*place, path)).sum();
         if self.hopeless(0, 0.0, rest_us + inside) {
             return Ok(Vec::new());
@@ -132,7 +129,7 @@ impl Search<'_, '_> {
     }
 
     /// The parts in a region.
-    fn region(&mut self, place: usize, path: usize, rest_us: f64) -> Result<Vec<Part>, GaveUp> {
+    fn region(&mut self, place: usize, path: usize, rest_us: f64) -> Result<Vec<Part>, Unknown> {
         if self.hopeless(0, 0.0, rest_us + self.relaxation.reduced(place, path)) {
             return Ok(Vec::new());
         }
@@ -160,11 +157,11 @@ impl Search<'_, '_> {
     }
 
     /// Each part of the one beside each of the other, without what cannot matter.
-    fn combined(&mut self, first: &[Part], second: &[Part], rest_us: f64) -> Result<Vec<Part>, GaveUp> {
+    fn combined(&mut self, first: &[Part], second: &[Part], rest_us: f64) -> Result<Vec<Part>, Unknown> {
         let pairs = first.len() * second.len();
         self.contributions.worked(8 + PAIR_WORK * pairs);
         if pairs > PAIRS_MAX || self.trails.len() > TRAILS_MAX || self.contributions.work() > self.work_max {
-            return Err(GaveUp);
+            return Err(Unknown);
         }
         let budget = self.contributions.instance.budget;
         // Where the trails of the two are, until it is known which are left.

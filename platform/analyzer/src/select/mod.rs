@@ -41,7 +41,7 @@ pub enum Policy {
     /// As good as can be found in a few milliseconds.
     #[default]
     Default,
-    /// The best plan that there is, unless that takes too long.
+    /// The best plan that there is, unless finding it takes more than some tenths of a second.
     Exact,
 }
 

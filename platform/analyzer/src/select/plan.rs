@@ -75,8 +75,7 @@ impl Plan {
         let mut dropped = Vec::new();
         loop {
             let worst = self.worst(contributions, |change, _| change);
-            let Some((place, change)) = worst.filter(|(_, change)| *change > self.rounding()) else { return dropped };
-            debug_assert!(change > 0.0);
+            let Some((place, _)) = worst.filter(|(_, change)| *change > self.rounding()) else { return dropped };
             self.toggle(place, contributions);
             dropped.push(place);
         }
