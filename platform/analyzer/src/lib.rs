@@ -11,6 +11,7 @@ pub mod liveness;
 pub mod nodes;
 pub mod python;
 pub mod report;
+pub mod select;
 
 /// Why a source cannot be analyzed: always a matter of its author's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
