@@ -5,6 +5,7 @@
 //! namespaces.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod analyze;
 mod chaos;
 mod deploys;
 mod freshness;
